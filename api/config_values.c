@@ -1,0 +1,208 @@
+#include "api/config_internal.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const config_log_words[] = {
+    [CONFIG_LOG_JSON] = "json", [CONFIG_LOG_NONE] = "none", NULL};
+
+const char *const config_level_words[] = {
+    [CONFIG_LEVEL_ERROR] = "error",
+    [CONFIG_LEVEL_WARNING] = "warning",
+    [CONFIG_LEVEL_INFO] = "info",
+    [CONFIG_LEVEL_DEBUG] = "debug",
+    NULL,
+};
+
+static bool is_control(char byte)
+{
+    return (unsigned char)byte < 0x20 || byte == 0x7f;
+}
+
+bool config_fail(char **ret_error, const char *format, ...)
+{
+    char *line = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int bytes = vasprintf(&line, format, arguments);
+    va_end(arguments);
+    if (bytes < 0) {
+        *ret_error = NULL;
+        return false;
+    }
+    for (char *at = line; *at != '\0'; at++) {
+        *at = is_control(*at) ? '?' : *at;
+    }
+    *ret_error = line;
+    return false;
+}
+
+const char *config_quote(const char *text, size_t bytes, char buffer[CONFIG_QUOTED_MAX])
+{
+    static const char more[] = "...";
+    size_t room = CONFIG_QUOTED_MAX - sizeof more - 1; /* the closing quote behind it */
+    size_t at = 0;
+    size_t used = 0;
+    buffer[used++] = '"';
+    while (at < bytes && used + 2 <= room) {
+        if (text[at] == '"' || text[at] == '\\') {
+            buffer[used++] = '\\';
+        }
+        buffer[used++] = is_control(text[at]) ? '?' : text[at];
+        at++;
+    }
+    if (at < bytes) {
+        /* A character is shown whole or not at all. */
+        for (; at > 0 && ((unsigned char)text[at] & 0xc0) == 0x80; at--) {
+            used--;
+        }
+        memcpy(buffer + used, more, sizeof more - 1);
+        used += sizeof more - 1;
+    }
+    buffer[used++] = '"';
+    buffer[used] = '\0';
+    assert(used < CONFIG_QUOTED_MAX);
+    return buffer;
+}
+
+bool config_parse_count(const char *text, size_t bytes, uint32_t least, uint32_t most,
+                        uint32_t *ret_count)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] < '0' || text[i] > '9') {
+            return false;
+        }
+        count = count * 10 + (uint64_t)(text[i] - '0');
+        if (count > most) {
+            return false;
+        }
+    }
+    if (bytes == 0 || count < least) {
+        return false;
+    }
+    *ret_count = (uint32_t)count;
+    return true;
+}
+
+bool config_parse_word(const char *text, size_t bytes, const char *const words[],
+                       unsigned *ret_index)
+{
+    for (unsigned i = 0; words[i] != NULL; i++) {
+        if (strlen(words[i]) == bytes && memcmp(words[i], text, bytes) == 0) {
+            *ret_index = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Makes the IPv6 address TEXT, without brackets, canonical. */
+static bool parse_ipv6(const char *text, size_t bytes, char ret_address[INET6_ADDRSTRLEN])
+{
+    char address[INET6_ADDRSTRLEN];
+    struct in6_addr binary;
+    if (bytes >= sizeof address) {
+        return false;
+    }
+    memcpy(address, text, bytes);
+    address[bytes] = '\0';
+    return strlen(address) == bytes && inet_pton(AF_INET6, address, &binary) == 1 &&
+           inet_ntop(AF_INET6, &binary, ret_address, INET6_ADDRSTRLEN) != NULL;
+}
+
+static bool parse_ipv4(const char *text, size_t bytes, char ret_address[INET6_ADDRSTRLEN])
+{
+    char address[INET_ADDRSTRLEN];
+    struct in_addr binary;
+    if (bytes == strlen("localhost") && strncasecmp(text, "localhost", bytes) == 0) {
+        text = "127.0.0.1";
+        bytes = strlen(text);
+    }
+    if (bytes >= sizeof address) {
+        return false;
+    }
+    memcpy(address, text, bytes);
+    address[bytes] = '\0';
+    return strlen(address) == bytes && inet_pton(AF_INET, address, &binary) == 1 &&
+           inet_ntop(AF_INET, &binary, ret_address, INET6_ADDRSTRLEN) != NULL;
+}
+
+enum config_added config_parse_listen(const char *text, size_t bytes,
+                                      struct config_listen *ret_listen)
+{
+    const char *colon = memrchr(text, ':', bytes);
+    if (colon == NULL) {
+        return CONFIG_ADD_BAD;
+    }
+    size_t host_bytes = (size_t)(colon - text);
+    size_t port_bytes = bytes - host_bytes - 1;
+    uint32_t port;
+    char address[INET6_ADDRSTRLEN];
+    bool ipv6 = host_bytes > 2 && text[0] == '[' && colon[-1] == ']';
+    if (port_bytes > 5 || !config_parse_count(colon + 1, port_bytes, 0, UINT16_MAX, &port) ||
+        !(ipv6 ? parse_ipv6(text + 1, host_bytes - 2, address)
+               : parse_ipv4(text, host_bytes, address))) {
+        return CONFIG_ADD_BAD;
+    }
+    struct config_listen listen = {.address = strdup(address), .port = (uint16_t)port};
+    if (asprintf(&listen.text, ipv6 ? "[%s]:%u" : "%s:%u", address, port) < 0) {
+        listen.text = NULL;
+    }
+    if (listen.text == NULL || listen.address == NULL) {
+        config_listen_finish(&listen);
+        return CONFIG_ADD_NO_MEMORY;
+    }
+    *ret_listen = listen;
+    return CONFIG_ADDED;
+}
+
+void config_listen_finish(struct config_listen *listen)
+{
+    free(listen->text);
+    free(listen->address);
+    *listen = (struct config_listen){0};
+}
+
+bool config_parse_host(const char *text, size_t bytes, char ret_host[RULES_HOST_MAX])
+{
+    if (bytes == 0 || bytes >= RULES_HOST_MAX || memchr(text, '\0', bytes) != NULL) {
+        return false;
+    }
+    const char *port = memrchr(text, ':', bytes);
+    const char *bracket = memrchr(text, ']', bytes);
+    if (port != NULL && bracket != NULL && port < bracket) {
+        port = NULL;
+    }
+    size_t name_bytes = port != NULL ? (size_t)(port - text) : bytes;
+    const char *port_text = port != NULL ? port : "";
+    size_t port_bytes = bytes - name_bytes;
+    if ((port_bytes == 3 && memcmp(port_text, ":80", 3) == 0) ||
+        (port_bytes == 4 && memcmp(port_text, ":443", 4) == 0)) {
+        port_bytes = 0;
+    }
+
+    char name[RULES_HOST_MAX];
+    if (text[0] == '[') {
+        char address[INET6_ADDRSTRLEN];
+        if (name_bytes < 2 || text[name_bytes - 1] != ']' ||
+            !parse_ipv6(text + 1, name_bytes - 2, address)) {
+            return false;
+        }
+        snprintf(name, sizeof name, "[%s]", address);
+    } else {
+        for (size_t i = 0; i < name_bytes; i++) {
+            name[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
+        }
+        if (name_bytes > 1 && name[name_bytes - 1] == '.') {
+            name_bytes--;
+        }
+        name[name_bytes] = '\0';
+    }
+    int length = snprintf(ret_host, RULES_HOST_MAX, "%s%.*s", name, (int)port_bytes, port_text);
+    return length > 0 && length < RULES_HOST_MAX;
+}

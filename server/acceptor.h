@@ -1,0 +1,46 @@
+/*
+ * The acceptor: one listening socket, whose connections are pulled.
+ *
+ * When descriptors run out it pauses for a moment and says so once, rather than spin; the kernel's
+ * backlog holds those who come meanwhile.
+ */
+#ifndef WEIR_SERVER_ACCEPTOR_H
+#define WEIR_SERVER_ACCEPTOR_H
+
+#include "api/config.h"
+#include "server/log.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+struct acceptor;
+
+/*
+ * Listens at WHERE. With a failure returns NULL and writes a sentence that names the address and
+ * the reason into ERROR, SIZE bytes long.
+ */
+struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *where,
+                                 struct log *log, char *error, size_t size);
+
+/* Closes the socket; run the loop afterwards. Accepts NULL. */
+void acceptor_destroy(struct acceptor *acceptor);
+
+/* "127.0.0.1:8080", with the port that was really taken. */
+const char *acceptor_address(const struct acceptor *acceptor);
+
+/* The next connection: its descriptor, non-blocking, and the peer's address. -1 where none waits.
+ */
+int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
+                  socklen_t *ret_peer_bytes, uint64_t now_ns);
+
+/* While paused, connections wait in the kernel. */
+void acceptor_pause(struct acceptor *acceptor, bool paused);
+
+/* When to call acceptor_take() again though nothing is ready; UINT64_MAX: no need. */
+uint64_t acceptor_next_ns(const struct acceptor *acceptor);
+
+#endif

@@ -1,0 +1,331 @@
+/*
+ * One client's requests, in libmicrohttpd's terms: its callbacks, which hand everything to the
+ * exchange and ask it what to do next. See client.h and exchange.h.
+ *
+ * libmicrohttpd calls client_on_request() when the head is there, for each piece of the body, and
+ * when the request is complete. A call that neither takes anything nor answers must suspend the
+ * connection, or it is repeated at once, for ever. An answer given at the first call closes the
+ * connection afterwards; during the body none can be given.
+ */
+#include "server/client.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_BYTES      65536 /* of an answer whose length is known, at a time */
+#define FEW_FIELDS       48    /* a request's fields are gathered on the stack up to this many */
+#define HEAD_SLACK       512   /* of header_bytes: status line and what libmicrohttpd adds */
+#define POOL_ENTRY_BYTES 64    /* what libmicrohttpd keeps for each field of a request */
+
+static void suspend(struct client *client)
+{
+    assert(!client->suspended);
+    client->suspended = true;
+    client->frontend->suspended++;
+    MHD_suspend_connection(client->connection);
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info->socket_context;
+}
+
+/* --- the request --- */
+
+void *client_on_target(void *context, const char *target, struct MHD_Connection *connection)
+{
+    struct frontend *frontend = context;
+    struct client *client = client_of(connection);
+    client->exchange = exchange_create(frontend->exchanges, target, client->address, client);
+    client->requests++;
+    client->head_only = true;
+    wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
+
+    /* The copy is what counts from here on; libmicrohttpd need not take the query apart. */
+    char *query = strchr((char *)(uintptr_t)target, '?');
+    if (query != NULL) {
+        query[1] = '\0';
+    }
+    return client->exchange;
+}
+
+size_t client_on_unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context, (void)connection;
+    return strlen(text);
+}
+
+struct gathered {
+    struct header *fields;
+    size_t count;
+    size_t capacity;
+    const char *defect;
+};
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/*
+ * A folded line is glued to the name of its field by libmicrohttpd 0.9.75. Such a field shows by
+ * its value lying elsewhere than right behind the name.
+ */
+static bool is_folded(const char *name, size_t name_bytes, const char *value)
+{
+    const char *c = name + name_bytes + 1;
+    if (value < c || value - c > 65536) {
+        return true;
+    }
+    while (c < value && is_blank(*c)) {
+        c++;
+    }
+    return c != value;
+}
+
+static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
+                                size_t name_bytes, const char *value, size_t value_bytes)
+{
+    struct gathered *gathered = context;
+    if (gathered->count == gathered->capacity) {
+        return MHD_NO;
+    }
+    if (value == NULL) {
+        value = "";
+        value_bytes = 0;
+    } else if (kind == MHD_HEADER_KIND && is_folded(name, name_bytes, value)) {
+        gathered->defect = "a header field is folded over several lines; send it in one";
+    }
+    struct header *field = &gathered->fields[gathered->count++];
+    *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
+    /* libmicrohttpd does not know "chunked " for what it is: the check must see it untrimmed */
+    if (!headers_is(field, "Transfer-Encoding")) {
+        while (field->value_bytes > 0 && is_blank(value[field->value_bytes - 1])) {
+            field->value_bytes--;
+        }
+    }
+    return MHD_YES;
+}
+
+/*
+ * The fields of KIND, in FEW where they fit, else in memory that the caller frees. Returns false
+ * when out of memory.
+ */
+static bool gather(struct client *client, enum MHD_ValueKind kind, struct header *few,
+                   struct gathered *ret_gathered)
+{
+    int count = MHD_get_connection_values(client->connection, kind, NULL, NULL);
+    size_t capacity = count > 0 ? (size_t)count : 0;
+    *ret_gathered = (struct gathered){.fields = few, .capacity = capacity};
+    if (capacity > FEW_FIELDS) {
+        ret_gathered->fields = malloc(capacity * sizeof *few);
+        if (ret_gathered->fields == NULL) {
+            return false;
+        }
+    }
+    MHD_get_connection_values_n(client->connection, kind, on_field, ret_gathered);
+    return true;
+}
+
+static bool begin(struct client *client, const char *method, const char *version)
+{
+    struct frontend *frontend = client->frontend;
+    struct header few[FEW_FIELDS];
+    struct gathered gathered;
+    wheel_disarm(&frontend->wheel, &client->timer);
+    if (!gather(client, MHD_HEADER_KIND, few, &gathered)) {
+        return false;
+    }
+    struct headers_request request = {
+        .method = method,
+        .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
+        .fields = gathered.fields,
+        .count = gathered.count,
+    };
+    exchange_begin(client->exchange, &request, gathered.defect, frontend->now_ns);
+    if (gathered.fields != few) {
+        free(gathered.fields);
+    }
+    return true;
+}
+
+static bool end_upload(struct client *client)
+{
+    struct header few[FEW_FIELDS];
+    struct gathered gathered;
+    if (!gather(client, MHD_FOOTER_KIND, few, &gathered)) {
+        return false;
+    }
+    exchange_upload_end(client->exchange, gathered.fields, gathered.count,
+                        client->frontend->now_ns);
+    if (gathered.fields != few) {
+        free(gathered.fields);
+    }
+    return true;
+}
+
+/* --- the answer --- */
+
+static void on_footer(void *context, const char *name, const char *value)
+{
+    struct client *client = context;
+    (void)MHD_add_response_footer(client->response, name, *value != '\0' ? value : " ");
+}
+
+static ssize_t on_read(void *context, uint64_t position, char *buffer, size_t size)
+{
+    struct client *client = context;
+    size_t bytes = 0;
+    (void)position;
+    switch (exchange_read(client->exchange, buffer, size, &bytes, on_footer, client)) {
+    case EXCHANGE_BYTES:
+        return (ssize_t)bytes;
+    case EXCHANGE_LATER:
+        suspend(client);
+        return 0;
+    case EXCHANGE_END:
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    case EXCHANGE_BROKEN:
+        break;
+    }
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+struct head_writer {
+    struct MHD_Response *response;
+    size_t bytes;
+};
+
+static void on_answer_field(void *context, const char *name, const char *value)
+{
+    struct head_writer *writer = context;
+    writer->bytes += strlen(name) + strlen(value) + 5;
+    /* libmicrohttpd takes no empty value; a blank one is the same on the wire (RFC 9110 5.5) */
+    (void)MHD_add_response_header(writer->response, name, *value != '\0' ? value : " ");
+}
+
+static struct MHD_Response *create_response(struct client *client,
+                                            const struct exchange_answer *answer)
+{
+    if (answer->body != NULL) {
+        return MHD_create_response_from_buffer_with_free_callback(answer->length, answer->body,
+                                                                  free);
+    }
+    if (answer->status == 204 || (!answer->no_body && answer->has_length && answer->length == 0)) {
+        return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    }
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        answer->has_length ? answer->length : MHD_SIZE_UNKNOWN, BLOCK_BYTES, on_read, client, NULL);
+    if (response != NULL && answer->no_body && !answer->has_length) {
+        /* without this 0.9.75 sends the end of a chunked body that never began */
+        (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    }
+    return response;
+}
+
+/* How large the answer's head may be: it shares its memory with the request's. */
+static size_t head_room(struct client *client)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(client->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int fields = MHD_get_connection_values(client->connection, MHD_HEADER_KIND, NULL, NULL);
+    size_t used = info->header_size + (size_t)(fields > 0 ? fields : 0) * POOL_ENTRY_BYTES;
+    size_t room = client->frontend->settings.header_bytes;
+    return room > used + HEAD_SLACK ? room - used - HEAD_SLACK : 0;
+}
+
+static enum MHD_Result send_answer(struct client *client)
+{
+    struct frontend *frontend = client->frontend;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        struct exchange_answer answer = exchange_answer(client->exchange, frontend->now_ns);
+        struct head_writer writer = {create_response(client, &answer), 0};
+        if (writer.response == NULL) {
+            free(answer.body);
+            return MHD_NO;
+        }
+        exchange_answer_fields(client->exchange, on_answer_field, &writer);
+        if (answer.close) {
+            (void)MHD_add_response_header(writer.response, "Connection", "close");
+        }
+        if (attempt == 0 && writer.bytes > head_room(client)) {
+            MHD_destroy_response(writer.response);
+            exchange_reject_answer(client->exchange, PROBLEM_UPSTREAM_PROTOCOL_ERROR,
+                                   "the answer's header does not fit into header_bytes");
+            continue;
+        }
+        client->response = writer.response;
+        enum MHD_Result result =
+            MHD_queue_response(client->connection, answer.status, writer.response);
+        MHD_destroy_response(writer.response);
+        return result;
+    }
+    return MHD_NO;
+}
+
+enum MHD_Result client_on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *data_bytes, void **state)
+{
+    struct frontend *frontend = context;
+    struct client *client = client_of(connection);
+    struct exchange *exchange = *state;
+    (void)url;
+    if (exchange == NULL) {
+        return MHD_NO; /* there was no memory for it */
+    }
+    if (!exchange_begun(exchange) && !begin(client, method, version)) {
+        return MHD_NO;
+    }
+    if (*data_bytes > 0) {
+        *data_bytes -= exchange_upload(exchange, data, *data_bytes, frontend->now_ns);
+        if (exchange_aborted(exchange)) {
+            return MHD_NO;
+        }
+        if (*data_bytes > 0) {
+            suspend(client);
+        }
+        return MHD_YES;
+    }
+    bool head_only = client->head_only;
+    if (!head_only && !end_upload(client)) {
+        return MHD_NO;
+    }
+    switch (exchange_step(exchange, head_only)) {
+    case EXCHANGE_WAIT:
+        suspend(client);
+        return MHD_YES;
+    case EXCHANGE_READ:
+        client->head_only = false;
+        return MHD_YES;
+    case EXCHANGE_ANSWER:
+        return send_answer(client);
+    case EXCHANGE_CUT:
+        break;
+    }
+    return MHD_NO;
+}
+
+void client_on_completed(void *context, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct frontend *frontend = context;
+    struct client *client = client_of(connection);
+    struct exchange *exchange = *state;
+    *state = NULL;
+    client->exchange = NULL;
+    client->response = NULL;
+    if (exchange != NULL) {
+        enum exchange_end how =
+            code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? EXCHANGE_SENT : EXCHANGE_CLIENT_GONE;
+        bool refused_early = !exchange_begun(exchange) && !client->is_cut && !client->is_gone;
+        exchange_end(exchange, refused_early ? EXCHANGE_REJECTED : how, MHD_HTTP_BAD_REQUEST);
+    }
+    if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        frontend_mark_dirty(client->room); /* it is closed only when the room runs once more */
+    }
+    wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.keepalive_ns);
+}

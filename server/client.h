@@ -1,0 +1,68 @@
+/*
+ * What frontend.c (rooms and connections) and client.c (requests) share; nobody else includes it.
+ */
+#ifndef WEIR_SERVER_CLIENT_H
+#define WEIR_SERVER_CLIENT_H
+
+#include "server/frontend.h"
+
+#include <microhttpd.h>
+#include <sys/queue.h>
+
+struct room {
+    struct frontend *frontend;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    TAILQ_ENTRY(room) in_dirty;
+    bool is_dirty;
+    struct client *adding; /* whose connection is just being added */
+};
+
+struct client {
+    struct frontend *frontend;
+    struct room *room;
+    struct MHD_Connection *connection;
+    struct MHD_Response *response; /* of the exchange, while it is being sent */
+    struct exchange *exchange;
+    uv_poll_t hangup;
+    struct wheel_timer timer;
+    TAILQ_ENTRY(client) in_all;
+    TAILQ_ENTRY(client) in_gone;
+    int fd;
+    bool is_gone; /* in the list of those that have left */
+    bool suspended;
+    bool head_only; /* the request's body has not been let in yet */
+    bool is_cut;
+    unsigned requests;
+    char address[INET6_ADDRSTRLEN + 10];
+};
+
+struct frontend {
+    uv_loop_t *loop;
+    struct exchanges *exchanges;
+    struct frontend_settings settings;
+    struct wheel wheel;
+    TAILQ_HEAD(, room) dirty;
+    TAILQ_HEAD(, client) all;
+    TAILQ_HEAD(, client) gone;
+    unsigned clients;
+    unsigned suspended;
+    unsigned next_room;
+    uint64_t now_ns;
+    unsigned room_count;
+    struct room rooms[];
+};
+
+/* ROOM is run again in this turn or the next. */
+void frontend_mark_dirty(struct room *room);
+
+/* libmicrohttpd's callbacks; the first argument is the frontend. */
+void *client_on_target(void *context, const char *target, struct MHD_Connection *connection);
+size_t client_on_unescape(void *context, struct MHD_Connection *connection, char *text);
+enum MHD_Result client_on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *data_bytes, void **state);
+void client_on_completed(void *context, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code);
+
+#endif

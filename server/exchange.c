@@ -1,0 +1,421 @@
+/*
+ * See exchange.h. This file is the way from a request to its fetch; the answer is in answer.c, what
+ * all exchanges have in common in exchanges.c.
+ *
+ * Who holds what: the exchange owns its copy of the target, its ticket, its two pipes and its
+ * fetch. The slot goes back as soon as the upstream half is over, whatever the client still has to
+ * read; the rest when the client half is over.
+ *
+ * While the client half waits for the upstream nothing is charged to the client, and the other way
+ * round: `client_ns` is when it was last the client's turn and the client did something.
+ */
+#include "server/exchange_state.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How much of a body is read and thrown away to be able to answer before its end. */
+#define DISCARD_BYTES (UINT64_C(1) << 20)
+
+/* --- states --- */
+
+void exchange_wake(struct exchange *exchange)
+{
+    if (!exchange->is_awake && exchange->state != EXCHANGE_ENDED) {
+        exchange->is_awake = true;
+        TAILQ_INSERT_TAIL(&exchange->all->awake, exchange, in_awake);
+    }
+}
+
+/* It is the client's turn from now on. */
+void exchange_arm(struct exchange *exchange)
+{
+    struct exchanges *all = exchange->all;
+    exchange->client_ns = all->now_ns;
+    if (!exchange->timer.armed) {
+        wheel_arm(&all->wheel, &exchange->timer,
+                  all->now_ns + all->settings.timeouts.client_idle_ns);
+    }
+}
+
+/* The one place that changes the state. */
+void exchange_move(struct exchange *exchange, enum exchange_state state)
+{
+    assert(exchange->state != EXCHANGE_ENDED);
+    exchange->state = state;
+    if (state != EXCHANGE_WAITING && state != EXCHANGE_ENDED) {
+        exchange_wake(exchange);
+    }
+}
+
+/* The upstream half is over: the slot, or the place in the queue, is free again. */
+void exchange_give_back(struct exchange *exchange)
+{
+    struct exchanges *all = exchange->all;
+    if (exchange->ticket.state == LIMITER_WAITING) {
+        exchange->queue_ns = all->now_ns - exchange->ticket.arrived_ns;
+    }
+    limiter_release(all->parts.limiter, &exchange->ticket, all->now_ns);
+}
+
+void exchange_end_fetch(struct exchange *exchange)
+{
+    fetch_destroy(exchange->fetch);
+    exchange->fetch = NULL;
+    exchange_give_back(exchange);
+}
+
+void exchange_cut(struct exchange *exchange, const char *outcome)
+{
+    if (exchange->state == EXCHANGE_ABORTING || exchange->state == EXCHANGE_ENDED) {
+        return;
+    }
+    exchange->outcome = outcome;
+    exchange_move(exchange, EXCHANGE_ABORTING);
+}
+
+void exchange_abort(struct exchange *exchange, const char *outcome)
+{
+    exchange_cut(exchange, outcome);
+    exchange_end_fetch(exchange);
+}
+
+bool exchange_aborted(const struct exchange *exchange)
+{
+    return exchange->state == EXCHANGE_ABORTING;
+}
+
+void exchange_refuse(struct exchange *exchange, enum problem problem, const char *detail)
+{
+    exchange->problem = problem;
+    exchange->detail = detail;
+    exchange->all->counts.problems_total++;
+    if (exchange->facts.has_body && !exchange->upload_done) {
+        exchange_arm(exchange);
+    }
+    exchange_move(exchange, EXCHANGE_REFUSING);
+}
+
+/* Adds to a problem what is known of its host. */
+void exchange_tell_of_host(struct exchange *exchange, const struct limiter_host *host)
+{
+    struct limiter_view view;
+    if (host == NULL) {
+        return;
+    }
+    limiter_describe(host, exchange->all->now_ns, &view);
+    exchange->host_queued = view.queued;
+    exchange->host_limit = view.limit;
+    exchange->retry_ns = limiter_expected_wait_ns(host, view.queued);
+}
+
+/* --- from request to fetch --- */
+
+struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, const char *client,
+                                 void *context)
+{
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    char *copy = strdup(raw);
+    if (exchange == NULL || copy == NULL) {
+        free(exchange);
+        free(copy);
+        return NULL;
+    }
+    exchange->all = exchanges;
+    exchange->raw = copy;
+    exchange->client = client;
+    exchange->context = context;
+    exchange->created_ns = exchanges->now_ns;
+    exchange->host_queued = -1;
+    exchange->host_limit = -1;
+    exchanges_make_id(exchanges, exchange->id, sizeof exchange->id);
+    exchange->request_id = exchange->id;
+    TAILQ_INSERT_TAIL(&exchanges->all, exchange, in_all);
+    exchanges->counts.open++;
+    exchanges->counts.requests_total++;
+    return exchange;
+}
+
+void *exchange_context(const struct exchange *exchange)
+{
+    return exchange->context;
+}
+
+bool exchange_begun(const struct exchange *exchange)
+{
+    return exchange->begun;
+}
+
+static void add_field(struct exchange *exchange, size_t *count, const char *name, const char *value)
+{
+    struct header *field = &exchange->fields[(*count)++];
+    field->name = name;
+    field->name_bytes = (uint32_t)strlen(name);
+    field->value = value;
+    field->value_bytes = (uint32_t)strlen(value);
+}
+
+/* Leaves in exchange->fields what goes to the upstream, ours at the end. Returns how many. */
+static size_t choose_fields(struct exchange *exchange)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < exchange->request.count; i++) {
+        if (headers_pass_request(&exchange->request, &exchange->facts, i)) {
+            exchange->fields[kept++] = exchange->request.fields[i];
+        }
+    }
+    if (exchange->facts.te_trailers) {
+        add_field(exchange, &kept, "TE", "trailers");
+        add_field(exchange, &kept, "Connection", "TE");
+    }
+    add_field(exchange, &kept, "X-Request-Id", exchange->request_id);
+    add_field(exchange, &kept, "Via", exchange->all->via);
+    return kept;
+}
+
+void exchange_start_fetch(struct exchange *exchange)
+{
+    struct exchanges *all = exchange->all;
+    const struct config_timeouts *timeouts = &all->settings.timeouts;
+    const struct headers_request_facts *facts = &exchange->facts;
+
+    exchange->queue_ns = exchange->ticket.started_ns - exchange->ticket.arrived_ns;
+    struct fetch_request request = {
+        .origin = exchange->target.origin,
+        .limiter = all->parts.limiter,
+        .host = exchange->ticket.host,
+        .method = exchange->request.method,
+        .path = exchange->target.request_path,
+        .fields = exchange->fields,
+        .body = facts->chunked    ? FETCH_BODY_CHUNKED
+                : facts->has_body ? FETCH_BODY_LENGTH
+                                  : FETCH_BODY_NONE,
+        .body_bytes = facts->content_length,
+        .upload = &exchange->upload,
+        .download = &exchange->download,
+        .timeouts = {timeouts->connect_ns, timeouts->first_byte_ns, timeouts->upstream_idle_ns,
+                     timeouts->fetch_ns},
+        .owner = exchange,
+    };
+    request.field_count = choose_fields(exchange);
+    uint64_t asked_ns = facts->fetch_timeout_ns;
+    if (asked_ns != HEADERS_NEVER && (timeouts->fetch_ns == 0 || asked_ns < timeouts->fetch_ns)) {
+        request.timeouts.total_ns = asked_ns > 0 ? asked_ns : 1;
+    }
+    exchange->fetch = fetch_start(all->parts.fetcher, &request, all->now_ns);
+    free(exchange->fields);
+    exchange->fields = NULL;
+    if (exchange->fetch == NULL) {
+        exchange_give_back(exchange);
+        exchange_refuse(exchange, PROBLEM_INTERNAL, "out of memory for the fetch");
+        return;
+    }
+    if (facts->has_body) {
+        exchange_arm(exchange);
+    }
+    exchange_move(exchange, EXCHANGE_FETCHING);
+}
+
+static void refuse_by_limiter(struct exchange *exchange, enum limiter_verdict verdict)
+{
+    struct limiter *limiter = exchange->all->parts.limiter;
+    exchange_tell_of_host(exchange, limiter_find(limiter, exchange->target.origin->host));
+    switch (verdict) {
+    case LIMITER_QUEUE_FULL:
+        exchange_refuse(exchange, PROBLEM_QUEUE_FULL, "as many requests wait for this host as may");
+        return;
+    case LIMITER_TOTAL_QUEUE_FULL:
+        exchange_refuse(exchange, PROBLEM_QUEUE_FULL,
+                        "as many requests wait, for all hosts, as may");
+        return;
+    case LIMITER_QUEUE_TIMEOUT:
+        exchange_refuse(exchange, PROBLEM_QUEUE_TIMEOUT,
+                        "no slot is free and the request may not wait");
+        return;
+    case LIMITER_HOSTS_FULL:
+        exchange_refuse(exchange, PROBLEM_HOSTS_FULL, "requests for too many hosts are under way");
+        return;
+    case LIMITER_NO_MEMORY:
+        exchange_refuse(exchange, PROBLEM_HOSTS_FULL, "out of memory for another host");
+        return;
+    case LIMITER_ADMITTED:
+    case LIMITER_QUEUED:
+        break;
+    }
+    assert(!"a verdict that lets the request in");
+}
+
+static void ask_limiter(struct exchange *exchange)
+{
+    struct exchanges *all = exchange->all;
+    uint64_t max_wait_ns = exchange->facts.queue_timeout_ns == HEADERS_NEVER
+                               ? LIMITER_NEVER
+                               : exchange->facts.queue_timeout_ns;
+    enum limiter_verdict verdict;
+    do { /* a host that is known only for its idle connections makes room */
+        verdict = limiter_acquire(all->parts.limiter, exchange->target.origin->host, max_wait_ns,
+                                  &exchange->ticket, all->now_ns);
+    } while (verdict == LIMITER_HOSTS_FULL &&
+             sockets_retire_idle_host(fetcher_sockets(all->parts.fetcher)));
+    exchange->ahead = exchange->ticket.ahead;
+    if (verdict == LIMITER_ADMITTED) {
+        exchange_start_fetch(exchange);
+    } else if (verdict == LIMITER_QUEUED) {
+        exchange_move(exchange, EXCHANGE_WAITING);
+    } else {
+        refuse_by_limiter(exchange, verdict);
+    }
+}
+
+/* Keeps what outlives the caller's array, with room for our own fields. */
+static bool keep_request(struct exchange *exchange, const struct headers_request *request)
+{
+    const struct header *id = exchange->facts.request_id;
+    exchange->fields = malloc((request->count + 4) * sizeof *exchange->fields);
+    if (exchange->fields == NULL) {
+        return false;
+    }
+    memcpy(exchange->fields, request->fields, request->count * sizeof *exchange->fields);
+    exchange->request.fields = exchange->fields;
+    exchange->facts.request_id = NULL;
+    if (id != NULL) {
+        exchange->own_request_id = strndup(id->value, id->value_bytes);
+        if (exchange->own_request_id == NULL) {
+            return false;
+        }
+        exchange->request_id = exchange->own_request_id;
+    }
+    return true;
+}
+
+void exchange_begin(struct exchange *exchange, const struct headers_request *request,
+                    const char *defect, uint64_t now_ns)
+{
+    struct exchanges *all = exchange->all;
+    const char *detail = NULL;
+    assert(!exchange->begun);
+    all->now_ns = now_ns;
+    exchange->begun = true;
+    exchange->request = *request;
+
+    enum problem problem = headers_check_request(request, all->self, &exchange->facts, &detail);
+    exchange->close = exchange->facts.close;
+    if (defect != NULL) {
+        problem = PROBLEM_BAD_REQUEST;
+        detail = defect;
+    }
+    if (problem != PROBLEM_NONE) {
+        exchange->close = true; /* where a request ends is in doubt: nothing after it is read */
+        exchange->head_answer = true;
+        exchange_refuse(exchange, problem, detail);
+        return;
+    }
+    exchange->upload_done = !exchange->facts.has_body;
+    exchange->head_answer = exchange->facts.expect_continue;
+    if (!keep_request(exchange, request)) {
+        exchange_refuse(exchange, PROBLEM_INTERNAL, "out of memory for the request");
+        return;
+    }
+    problem =
+        target_parse(all->origins, request->method, exchange->raw, &exchange->target, &detail);
+    if (problem != PROBLEM_NONE) {
+        exchange_refuse(exchange, problem, detail);
+    } else if (strcmp(request->method, "HEAD") == 0 && exchange->facts.has_body &&
+               (exchange->facts.chunked || exchange->facts.content_length > 0)) {
+        exchange_refuse(exchange, PROBLEM_BAD_REQUEST, "a HEAD request cannot have a body");
+    } else if (all->draining) {
+        exchange->close = true;
+        limiter_count_rejection(all->parts.limiter, exchange->target.origin->host,
+                                LIMITER_REJECTED_DRAINING);
+        exchange_refuse(exchange, PROBLEM_DRAINING, "the service is shutting down");
+    } else {
+        ask_limiter(exchange);
+    }
+}
+
+/* --- the request's body --- */
+
+/* Nobody wants the rest of the request's body. */
+static bool upload_unwanted(const struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_REFUSING || exchange->fetch == NULL) {
+        return true;
+    }
+    const struct fetch_answer *answer = fetch_answer(exchange->fetch);
+    return fetch_upload_over(exchange->fetch) || (answer != NULL && answer->status >= 300);
+}
+
+size_t exchange_upload(struct exchange *exchange, const char *data, size_t bytes, uint64_t now_ns)
+{
+    exchange->all->now_ns = now_ns;
+    exchange->client_ns = now_ns;
+    exchange->upload_blocked = false;
+    if (exchange->state == EXCHANGE_ABORTING) {
+        return bytes;
+    }
+    if (upload_unwanted(exchange)) {
+        exchange->discarded_bytes += bytes;
+        if (exchange->discarded_bytes > DISCARD_BYTES) {
+            exchange_cut(exchange, exchange->problem != PROBLEM_NONE
+                                       ? problem_kind(exchange->problem)->word
+                                       : "upload_unwanted");
+        }
+        return bytes;
+    }
+    size_t room = pipe_room(&exchange->upload);
+    size_t taken = bytes < room ? bytes : room;
+    if (taken > 0 && !pipe_write(&exchange->upload, data, taken)) {
+        exchange_cut(exchange, problem_kind(PROBLEM_INTERNAL)->word);
+        return bytes;
+    }
+    exchange->upload_blocked = taken < bytes;
+    exchange->bytes_in += taken;
+    fetch_upload_ready(exchange->fetch);
+    return taken;
+}
+
+void exchange_upload_end(struct exchange *exchange, const struct header *trailers, size_t count,
+                         uint64_t now_ns)
+{
+    exchange->all->now_ns = now_ns;
+    exchange->upload_done = true;
+    if (exchange->fetch == NULL || exchange->upload.closed) {
+        return;
+    }
+    size_t passed = 0;
+    struct header *chosen = count > 0 ? malloc(count * sizeof *chosen) : NULL;
+    for (size_t i = 0; i < count && chosen != NULL; i++) {
+        if (headers_pass_trailer(&trailers[i])) {
+            chosen[passed++] = trailers[i];
+        }
+    }
+    if ((count > 0 && chosen == NULL) || !fetch_set_trailers(exchange->fetch, chosen, passed)) {
+        exchange_cut(exchange, problem_kind(PROBLEM_INTERNAL)->word);
+    }
+    free(chosen);
+    exchange->upload.closed = true;
+    fetch_upload_ready(exchange->fetch);
+}
+
+enum exchange_step exchange_step(const struct exchange *exchange, bool head_only)
+{
+    switch (exchange->state) {
+    case EXCHANGE_WAITING:
+        /* the body of a waiting request is not read; one without a body has been read already */
+        return head_only && !exchange->facts.has_body ? EXCHANGE_READ : EXCHANGE_WAIT;
+    case EXCHANGE_FETCHING:
+        return head_only ? EXCHANGE_READ : EXCHANGE_WAIT;
+    case EXCHANGE_ANSWERING:
+        return head_only ? EXCHANGE_READ : EXCHANGE_ANSWER;
+    case EXCHANGE_REFUSING:
+        return head_only && !exchange->head_answer ? EXCHANGE_READ : EXCHANGE_ANSWER;
+    case EXCHANGE_READING:
+    case EXCHANGE_ABORTING:
+    case EXCHANGE_ENDED:
+        break;
+    }
+    return EXCHANGE_CUT;
+}

@@ -1,0 +1,61 @@
+/*
+ * The frontend: the clients of the data port. All libmicrohttpd of that port is in frontend.c.
+ *
+ * It moves bytes between client connections and exchanges (exchange.h) and decides nothing. It
+ * closes connections that keep it waiting for a request's head, and sees clients leave while their
+ * request waits.
+ */
+#ifndef WEIR_SERVER_FRONTEND_H
+#define WEIR_SERVER_FRONTEND_H
+
+#include "server/exchange.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+struct frontend;
+
+struct frontend_settings {
+    unsigned rooms;           /* libmicrohttpd daemons over which connections are spread */
+    unsigned connections_max; /* in all */
+    uint32_t header_bytes;    /* memory for the head of one request and of its answer */
+    uint64_t head_ns;         /* how long a request's head may take */
+    uint64_t keepalive_ns;    /* how long a connection may be idle between requests */
+};
+
+/* EXCHANGES is borrowed. NULL when out of memory or descriptors. */
+struct frontend *frontend_create(uv_loop_t *loop, struct exchanges *exchanges,
+                                 const struct frontend_settings *settings, uint64_t now_ns);
+
+/* A reload's deadlines; the other settings stay as they were. */
+void frontend_configure(struct frontend *frontend, const struct frontend_settings *settings);
+
+/*
+ * Ends every exchange and closes every connection; run the loop afterwards until its handles are
+ * gone. Accepts NULL.
+ */
+void frontend_destroy(struct frontend *frontend);
+
+/* Takes over the connected FD, whatever comes of it. */
+void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
+                  socklen_t bytes);
+
+/* Does what can be done now. Returns true where it did something. */
+bool frontend_run(struct frontend *frontend, uint64_t now_ns);
+
+/*
+ * Closes the connections that are idle between requests; the others close after their present one,
+ * because the exchanges are draining too.
+ */
+void frontend_drain(struct frontend *frontend);
+
+/* When frontend_run() should be called again though nothing is ready. */
+uint64_t frontend_next_ns(const struct frontend *frontend);
+
+/* Open client connections. */
+unsigned frontend_connections(const struct frontend *frontend);
+
+#endif

@@ -1,0 +1,400 @@
+/*
+ * See sockets.h.
+ *
+ * A socket is found by its descriptor, in an array. Three facts about libcurl shape this file:
+ *   - It calls the close callback for connections, but closes a socket that never became one (a
+ *     refused or timed-out connect, a cancelled one) behind our back: hence sockets_set_idle()
+ * forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the old
+ * entry.
+ *   - It asks for no events at a connection that goes idle, and for the same events again when it
+ * is reused. The poll is left as it is in between, which saves two system calls a request, and
+ *     narrowed only when an event comes that nobody asked for.
+ *   - It notices that an idle connection is dead only when it looks at it. An idle connection that
+ *     becomes readable was closed by its upstream (or is out of step with it): it is retired.
+ */
+#include "server/sockets.h"
+
+#include <assert.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum socket_state { SOCKET_CONNECTING, SOCKET_BUSY, SOCKET_IDLE, SOCKET_RETIRED, SOCKET_GONE };
+
+struct socket {
+    uv_poll_t poll;
+    struct sockets *owner;
+    struct socket_pool *pool; /* NULL once retired or gone: it is not counted any more */
+    TAILQ_ENTRY(socket) in_pool;
+    TAILQ_ENTRY(socket) in_idle;
+    TAILQ_ENTRY(socket) in_ready;
+    enum socket_state state;
+    unsigned lane;
+    int fd;
+    int wanted; /* uv events that libcurl asked for */
+    int polled; /* uv events that are watched */
+    int ready;  /* uv events that came */
+    bool is_ready;
+    int *holder; /* the fetch's note of the descriptor, or NULL */
+    uint64_t idle_since_ns;
+};
+
+TAILQ_HEAD(socket_list, socket);
+
+struct sockets {
+    uv_loop_t *loop;
+    unsigned lanes;
+    unsigned next_lane;
+    struct socket **by_fd;
+    int capacity;
+    uint32_t count;
+    struct socket_list idle; /* of all pools, longest idle first */
+    struct socket_list ready;
+};
+
+struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
+{
+    assert(loop != NULL && lanes > 0);
+    struct sockets *sockets = calloc(1, sizeof *sockets);
+    if (sockets == NULL) {
+        return NULL;
+    }
+    sockets->loop = loop;
+    sockets->lanes = lanes;
+    TAILQ_INIT(&sockets->idle);
+    TAILQ_INIT(&sockets->ready);
+    return sockets;
+}
+
+static struct socket *find(const struct sockets *sockets, int fd)
+{
+    return fd >= 0 && fd < sockets->capacity ? sockets->by_fd[fd] : NULL;
+}
+
+struct socket_pool *sockets_pool(const struct limiter_host *host)
+{
+    return limiter_attachment(host);
+}
+
+struct socket_pool *sockets_hold_pool(struct sockets *sockets, struct limiter *limiter,
+                                      struct limiter_host *host)
+{
+    struct socket_pool *pool = limiter_attachment(host);
+    if (pool == NULL) {
+        pool = calloc(1, sizeof *pool);
+        if (pool == NULL) {
+            return NULL;
+        }
+        pool->host = host;
+        pool->limiter = limiter;
+        pool->lane = sockets->next_lane;
+        sockets->next_lane = (sockets->next_lane + 1) % sockets->lanes;
+        TAILQ_INIT(&pool->idle_list);
+        limiter_attach(limiter, host, pool);
+    }
+    pool->fetches++;
+    return pool;
+}
+
+static void free_unused_pool(struct socket_pool *pool)
+{
+    if (pool->fetches == 0 && pool->open == 0) {
+        limiter_attach(pool->limiter, pool->host, NULL);
+        free(pool);
+    }
+}
+
+void sockets_release_pool(struct socket_pool *pool)
+{
+    assert(pool->fetches > 0);
+    pool->fetches--;
+    free_unused_pool(pool);
+}
+
+/* The one place that moves a socket between states and lists, and counts. */
+static void move(struct socket *socket, enum socket_state state)
+{
+    struct sockets *sockets = socket->owner;
+    struct socket_pool *pool = socket->pool;
+    bool was_idle = socket->state == SOCKET_IDLE;
+    bool is_idle = state == SOCKET_IDLE;
+    bool is_open = state != SOCKET_RETIRED && state != SOCKET_GONE;
+
+    if (was_idle && !is_idle) {
+        TAILQ_REMOVE(&pool->idle_list, socket, in_pool);
+        TAILQ_REMOVE(&sockets->idle, socket, in_idle);
+        pool->idle--;
+    }
+    if (!was_idle && is_idle) {
+        TAILQ_INSERT_TAIL(&pool->idle_list, socket, in_pool);
+        TAILQ_INSERT_TAIL(&sockets->idle, socket, in_idle);
+        pool->idle++;
+    }
+    socket->state = state;
+    if (!is_open && pool != NULL) {
+        socket->pool = NULL;
+        sockets->count--;
+        pool->open--;
+        free_unused_pool(pool);
+    }
+}
+
+static void poll_only(struct socket *socket, int events);
+
+/*
+ * Ends an idle connection: the upstream sees its end now; libcurl finds it dead when it next looks.
+ */
+static void retire(struct socket *socket)
+{
+    assert(socket->state == SOCKET_IDLE);
+    move(socket, SOCKET_RETIRED);
+    poll_only(socket, 0);
+    (void)shutdown(socket->fd, SHUT_RDWR);
+}
+
+void sockets_trim(struct sockets *sockets, struct socket_pool *pool, uint32_t limit)
+{
+    (void)sockets;
+    while (pool->open > limit && pool->idle > 0) {
+        bool last = pool->open == 1 && pool->fetches == 0; /* the pool goes with it */
+        retire(TAILQ_FIRST(&pool->idle_list));
+        if (last) {
+            return;
+        }
+    }
+}
+
+void sockets_retire_idle(struct sockets *sockets, uint64_t before_ns)
+{
+    struct socket *socket;
+    while ((socket = TAILQ_FIRST(&sockets->idle)) != NULL && socket->idle_since_ns <= before_ns) {
+        retire(socket);
+    }
+}
+
+bool sockets_retire_idle_host(struct sockets *sockets)
+{
+    struct socket *socket;
+    TAILQ_FOREACH (socket, &sockets->idle, in_idle) {
+        if (socket->pool->fetches == 0) {
+            sockets_trim(sockets, socket->pool, 0);
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t sockets_oldest_idle_ns(const struct sockets *sockets)
+{
+    const struct socket *socket = TAILQ_FIRST(&sockets->idle);
+    return socket != NULL ? socket->idle_since_ns : UINT64_MAX;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+/* Takes SOCKET out of everything; its memory goes when libuv has let go of it. */
+static void forget(struct socket *socket)
+{
+    struct sockets *sockets = socket->owner;
+    sockets->by_fd[socket->fd] = NULL;
+    if (socket->holder != NULL) {
+        *socket->holder = -1;
+    }
+    if (socket->is_ready) {
+        TAILQ_REMOVE(&sockets->ready, socket, in_ready);
+        socket->is_ready = false;
+    }
+    move(socket, SOCKET_GONE);
+    uv_close((uv_handle_t *)&socket->poll, on_closed);
+}
+
+void sockets_destroy(struct sockets *sockets)
+{
+    if (sockets == NULL) {
+        return;
+    }
+    for (int fd = 0; fd < sockets->capacity; fd++) {
+        if (sockets->by_fd[fd] != NULL) {
+            forget(sockets->by_fd[fd]); /* a connect that libcurl closed without a word */
+        }
+    }
+    free(sockets->by_fd);
+    free(sockets);
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct socket *socket = poll->data;
+    socket->ready |= status < 0 ? UV_READABLE | UV_WRITABLE : events;
+    if (!socket->is_ready) {
+        socket->is_ready = true;
+        TAILQ_INSERT_TAIL(&socket->owner->ready, socket, in_ready);
+    }
+}
+
+static void poll_only(struct socket *socket, int events)
+{
+    if (socket->polled == events) {
+        return;
+    }
+    socket->polled = events;
+    if (events == 0) {
+        uv_poll_stop(&socket->poll);
+    } else {
+        uv_poll_start(&socket->poll, events, on_ready);
+    }
+}
+
+static bool grow(struct sockets *sockets, int fd)
+{
+    if (fd < sockets->capacity) {
+        return true;
+    }
+    int capacity = sockets->capacity > 0 ? sockets->capacity : 64;
+    while (capacity <= fd) {
+        capacity *= 2;
+    }
+    struct socket **by_fd = realloc(sockets->by_fd, (size_t)capacity * sizeof *by_fd);
+    if (by_fd == NULL) {
+        return false;
+    }
+    for (int i = sockets->capacity; i < capacity; i++) {
+        by_fd[i] = NULL;
+    }
+    sockets->by_fd = by_fd;
+    sockets->capacity = capacity;
+    return true;
+}
+
+int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder)
+{
+    uint32_t limit = limiter_host_limit(pool->host);
+    sockets_trim(sockets, pool, limit - 1);
+
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0) {
+        return -1;
+    }
+    if (find(sockets, fd) != NULL) {
+        forget(find(sockets, fd));
+    }
+    struct socket *socket = calloc(1, sizeof *socket);
+    if (socket == NULL || !grow(sockets, fd) ||
+        uv_poll_init(sockets->loop, &socket->poll, fd) < 0) {
+        free(socket);
+        close(fd);
+        errno = ENOMEM;
+        return -1;
+    }
+    socket->poll.data = socket;
+    socket->owner = sockets;
+    socket->pool = pool;
+    socket->lane = pool->lane;
+    socket->fd = fd;
+    socket->state = SOCKET_CONNECTING;
+    pool->open++;
+    sockets->count++;
+    sockets->by_fd[fd] = socket;
+    socket->holder = holder;
+    *holder = fd;
+    return fd;
+}
+
+void sockets_watch(struct sockets *sockets, int fd, int events, int *holder)
+{
+    struct socket *socket = find(sockets, fd);
+    if (socket == NULL) {
+        return;
+    }
+    socket->wanted =
+        ((events & CURL_POLL_IN) ? UV_READABLE : 0) | ((events & CURL_POLL_OUT) ? UV_WRITABLE : 0);
+    if (events == CURL_POLL_REMOVE) {
+        socket->wanted = 0;
+    }
+    if (socket->state == SOCKET_IDLE && socket->wanted != 0) {
+        move(socket, SOCKET_BUSY); /* reused */
+        socket->holder = holder;
+        *holder = fd;
+    }
+    if (socket->state == SOCKET_CONNECTING && socket->wanted == 0) {
+        poll_only(socket, 0); /* it may be closed the next moment without a word */
+    } else if (socket->state != SOCKET_RETIRED) {
+        poll_only(socket, socket->wanted | (socket->polled & UV_READABLE));
+    }
+}
+
+void sockets_set_connected(struct sockets *sockets, int fd)
+{
+    struct socket *socket = find(sockets, fd);
+    if (socket != NULL && socket->state == SOCKET_CONNECTING) {
+        move(socket, SOCKET_BUSY);
+    }
+}
+
+void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
+{
+    struct socket *socket = find(sockets, fd);
+    if (socket == NULL) {
+        return;
+    }
+    if (socket->holder != NULL) {
+        *socket->holder = -1;
+        socket->holder = NULL;
+    }
+    if (socket->state == SOCKET_CONNECTING) {
+        forget(socket);
+    } else if (socket->state == SOCKET_BUSY) {
+        socket->idle_since_ns = now_ns;
+        move(socket, SOCKET_IDLE);
+        struct socket_pool *pool = socket->pool;
+        sockets_trim(sockets, pool, limiter_host_limit(pool->host));
+    }
+}
+
+void sockets_close(struct sockets *sockets, int fd)
+{
+    struct socket *socket = find(sockets, fd);
+    if (socket != NULL) {
+        forget(socket);
+    }
+    close(fd);
+}
+
+bool sockets_take_ready(struct sockets *sockets, int *ret_fd, unsigned *ret_lane, int *ret_events)
+{
+    struct socket *socket;
+    while ((socket = TAILQ_FIRST(&sockets->ready)) != NULL) {
+        TAILQ_REMOVE(&sockets->ready, socket, in_ready);
+        socket->is_ready = false;
+        int events = socket->ready & socket->wanted;
+        bool unwanted = (socket->ready & ~socket->wanted) != 0;
+        socket->ready = 0;
+        if (socket->state == SOCKET_IDLE) {
+            retire(socket);
+            continue;
+        }
+        if (unwanted) {
+            poll_only(socket, socket->wanted);
+        }
+        if (events != 0) {
+            *ret_fd = socket->fd;
+            *ret_lane = socket->lane;
+            *ret_events = ((events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
+                          ((events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t sockets_count(const struct sockets *sockets)
+{
+    return sockets->count;
+}

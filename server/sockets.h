@@ -1,0 +1,101 @@
+/*
+ * Upstream sockets: every TCP connection that fetches use, counted by the host that it belongs to.
+ *
+ * libcurl opens, uses, keeps and closes connections; this module is told of each step and holds
+ * what libcurl does not promise: that a host never has more open connections than its limit, idle
+ * ones included. Where a new connection would be one too many, the host's longest idle one is shut
+ * down first.
+ *
+ *   CONNECTING --connected--> BUSY --fetch ended--> IDLE --watched--> BUSY ...
+ *   any state  --closed or forgotten--> gone
+ *   IDLE --retired--> RETIRED: shut down by us or closed by the upstream; not counted any more, its
+ *                     descriptor is libcurl's until that finds it dead
+ *
+ * Readiness is gathered while libuv dispatches and handed to libcurl in the turn.
+ */
+#ifndef WEIR_SERVER_SOCKETS_H
+#define WEIR_SERVER_SOCKETS_H
+
+#include "limiter/limiter.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+struct sockets;
+struct socket;
+
+/* What a host's connections and fetches have in common; lives while it has either. */
+struct socket_pool {
+    struct limiter_host *host;
+    struct limiter *limiter;
+    unsigned lane;    /* all of a host's connections are in one curl multi */
+    uint32_t fetches; /* that hold the pool */
+    uint32_t open;    /* connections, without retired ones */
+    uint32_t idle;
+    TAILQ_HEAD(, socket) idle_list; /* longest idle first */
+};
+
+struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes);
+
+/* Every socket must be closed. Run the loop afterwards. Accepts NULL. */
+void sockets_destroy(struct sockets *sockets);
+
+/* The pool of HOST, held for one fetch; NULL when out of memory. */
+struct socket_pool *sockets_hold_pool(struct sockets *sockets, struct limiter *limiter,
+                                      struct limiter_host *host);
+
+/* Gives back what sockets_hold_pool() gave. */
+void sockets_release_pool(struct socket_pool *pool);
+
+/* The pool of HOST, or NULL where it has neither connections nor fetches. */
+struct socket_pool *sockets_pool(const struct limiter_host *host);
+
+/*
+ * Opens a socket of FAMILY for POOL, CONNECTING, after making room for it under the host's limit.
+ * Returns the descriptor or -1 with errno set. *HOLDER, the fetch's own note of its descriptor, is
+ * set to it, and to -1 when the socket goes.
+ */
+int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder);
+
+/* libcurl wants to know of EVENTS (CURL_POLL_IN ...) at FD, for the fetch that has HOLDER. */
+void sockets_watch(struct sockets *sockets, int fd, int events, int *holder);
+
+/* FD, opened for a fetch, has become its connection. */
+void sockets_set_connected(struct sockets *sockets, int fd);
+
+/*
+ * The fetch that used FD has ended and its HOLDER goes: what is connected is idle from now on, what
+ * never was is forgotten (libcurl closes such sockets without a word).
+ */
+void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns);
+
+/* Closes FD, which libcurl has given up. */
+void sockets_close(struct sockets *sockets, int fd);
+
+/* Shuts idle connections of POOL down until no more than LIMIT are open, or none is idle. */
+void sockets_trim(struct sockets *sockets, struct socket_pool *pool, uint32_t limit);
+
+/* Shuts every connection down that has been idle since BEFORE_NS or longer. */
+void sockets_retire_idle(struct sockets *sockets, uint64_t before_ns);
+
+/*
+ * Makes a host that has nothing but idle connections free of them, the one that has been idle
+ * longest. Returns false where there is no such host.
+ */
+bool sockets_retire_idle_host(struct sockets *sockets);
+
+/* When the longest idle connection became idle; UINT64_MAX where none is. */
+uint64_t sockets_oldest_idle_ns(const struct sockets *sockets);
+
+/*
+ * The next descriptor at which something that libcurl asked for has happened; its lane and the
+ * events as CURL_CSELECT_... Returns false where there is none.
+ */
+bool sockets_take_ready(struct sockets *sockets, int *ret_fd, unsigned *ret_lane, int *ret_events);
+
+/* Connections that are open, idle ones too. */
+uint32_t sockets_count(const struct sockets *sockets);
+
+#endif

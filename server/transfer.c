@@ -1,0 +1,490 @@
+/*
+ * One transfer: how libcurl's easy handle is set up and listened to. See transfer.h and fetch.h.
+ *
+ * Easy handles are used again with the fetch that holds them; every option that differs between
+ * requests is set for every request.
+ *
+ * Names are resolved by us. libcurl still insists on an address before it opens a socket, so each
+ * lane is given a stand-in address for each port in use (CURLOPT_RESOLVE with a wildcard), and the
+ * open-socket callback puts the real one in its place, which libcurl allows for and then dials. The
+ * name stays in the URL, where TLS and the reuse of connections need it.
+ *
+ * Callbacks never add or remove handles: they take notes, and fetcher_run() acts on them.
+ */
+#include "server/transfer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define READ_BYTES 65536L
+
+/* --- callbacks of one transfer --- */
+
+static size_t refuse(struct fetch *fetch, enum problem problem, const char *detail)
+{
+    fetch->problem = problem;
+    fetch->detail = detail;
+    return 0;
+}
+
+static bool on_head_complete(struct fetch *fetch)
+{
+    struct fetch_answer *answer = &fetch->answer;
+    const char *detail = NULL;
+    if (answer->status == 101) {
+        refuse(fetch, PROBLEM_UPSTREAM_PROTOCOL_ERROR,
+               "the upstream switched protocols, which nobody asked for");
+        return false;
+    }
+    if (answer->status < 200) {
+        return true; /* an interim answer; the next head takes its place */
+    }
+    fields_settle(&fetch->head);
+    answer->fields = fetch->head.at;
+    answer->field_count = fetch->head.count;
+    struct headers_response response = {answer->status, answer->fields, answer->field_count};
+    if (!headers_check_response(&response, &answer->facts, &detail)) {
+        refuse(fetch, PROBLEM_UPSTREAM_PROTOCOL_ERROR, detail);
+        return false;
+    }
+    fetch->has_answer = true;
+    fetch->times.first_byte_ns = fetch->fetcher->now_ns;
+    fetch_move(fetch, FETCH_RECEIVING);
+    return true;
+}
+
+static size_t on_line(char *line, size_t size, size_t count, void *data)
+{
+    struct fetch *fetch = data;
+    size_t bytes = size * count;
+    size_t length = bytes;
+    while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r')) {
+        length--;
+    }
+    fetch->activity_ns = fetch->fetcher->now_ns;
+    if (!fetch->has_answer && length >= 12 && memcmp(line, "HTTP/", 5) == 0) {
+        fields_reset(&fetch->head);
+        const char *digits = memchr(line, ' ', length);
+        fetch->answer.status = digits != NULL ? (unsigned)strtoul(digits, NULL, 10) : 0;
+        return bytes;
+    }
+    if (length == 0) {
+        return fetch->has_answer || on_head_complete(fetch) ? bytes : 0;
+    }
+    switch (fields_add(fetch->has_answer ? &fetch->tail : &fetch->head, line, length)) {
+    case FIELDS_ADDED:
+        return bytes;
+    case FIELDS_MALFORMED:
+        return refuse(fetch, PROBLEM_UPSTREAM_PROTOCOL_ERROR,
+                      "the upstream sent a header line that is not \"Name: value\"");
+    case FIELDS_NO_MEMORY:
+        break;
+    }
+    return refuse(fetch, PROBLEM_INTERNAL, "out of memory for the answer's header");
+}
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *data)
+{
+    struct fetch *fetch = data;
+    size_t length = size * count;
+    fetch->activity_ns = fetch->fetcher->now_ns;
+    if (pipe_write(fetch->download, bytes, length)) {
+        fetch->download_paused = false;
+        fetch_news(fetch);
+        return length;
+    }
+    if (pipe_room(fetch->download) >= length) {
+        return refuse(fetch, PROBLEM_INTERNAL, "out of memory for the answer's body");
+    }
+    fetch->download_paused = true;
+    return CURL_WRITEFUNC_PAUSE;
+}
+
+static size_t on_upload(char *buffer, size_t size, size_t count, void *data)
+{
+    struct fetch *fetch = data;
+    size_t bytes = pipe_read(fetch->upload, buffer, size * count);
+    fetch->activity_ns = fetch->fetcher->now_ns;
+    fetch->upload_paused = bytes == 0 && !fetch->upload->closed;
+    if (bytes == 0 && !fetch->upload_paused) {
+        fetch->upload_over = true;
+        fetch_arm(fetch); /* from now on it is the first byte that is waited for */
+    }
+    fetch_news(fetch);
+    return fetch->upload_paused ? CURL_READFUNC_PAUSE : bytes;
+}
+
+static int on_upload_trailers(struct curl_slist **ret_list, void *data)
+{
+    struct fetch *fetch = data;
+    *ret_list = fetch->request_trailers; /* libcurl frees it */
+    fetch->request_trailers = NULL;
+    return CURL_TRAILERFUNC_OK;
+}
+
+static int on_connected(void *data, char *address, char *local_address, int port, int local_port)
+{
+    struct fetch *fetch = data;
+    (void)address, (void)local_address, (void)port, (void)local_port;
+    if (fetch->fd >= 0) {
+        sockets_set_connected(fetch->fetcher->sockets, fetch->fd);
+    }
+    if (fetch->phase == FETCH_CONNECTING) {
+        fetch->times.connected_ns = fetch->fetcher->now_ns;
+        fetch_move(fetch, FETCH_WAITING);
+    }
+    fetch->was_sent = true;
+    return CURL_PREREQFUNC_OK;
+}
+
+/*
+ * libcurl opens a connection: first of all for a new request, and again when a reused connection
+ * turned out to be dead before it answered. The second may be a second sending of the request.
+ */
+static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct fetch *fetch = data;
+    (void)purpose;
+    if (fetch->was_sent && !fetch->resendable) {
+        fetch->vetoed = true;
+        return CURL_SOCKET_BAD;
+    }
+    assert(fetch->next_address < fetch->addresses.count);
+    struct sockaddr_storage *place = (struct sockaddr_storage *)(void *)&address->addr;
+    if (fetch->addresses.at[fetch->next_address].any.sa_family == AF_INET6) {
+        struct sockaddr_in6 v6 = fetch->addresses.at[fetch->next_address].v6;
+        v6.sin6_port = htons(fetch->origin->port);
+        memcpy(place, &v6, sizeof v6);
+        address->family = AF_INET6;
+        address->addrlen = sizeof v6;
+    } else {
+        struct sockaddr_in v4 = fetch->addresses.at[fetch->next_address].v4;
+        v4.sin_port = htons(fetch->origin->port);
+        memcpy(place, &v4, sizeof v4);
+        address->family = AF_INET;
+        address->addrlen = sizeof v4;
+    }
+    int fd = sockets_open(fetch->fetcher->sockets, fetch->pool, address->family, &fetch->fd);
+    if (fd < 0) {
+        fetch->open_error = errno;
+        return CURL_SOCKET_BAD;
+    }
+    return fd;
+}
+
+static int on_close(void *data, curl_socket_t fd)
+{
+    sockets_close(data, fd);
+    return 0;
+}
+
+/* --- set-up --- */
+
+/* Options that are the same for every request. */
+bool transfer_set_template(struct fetch *fetch)
+{
+    CURL *easy = fetch->easy;
+    struct fetcher *fetcher = fetch->fetcher;
+    bool good = true;
+#define SET(option, value) good = curl_easy_setopt(easy, option, value) == CURLE_OK && good
+    SET(CURLOPT_PRIVATE, fetch);
+    SET(CURLOPT_ERRORBUFFER, fetch->error);
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_PROXY, "");
+    SET(CURLOPT_NOPROXY, "*");
+    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_PATH_AS_IS, 1L);
+    SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
+    SET(CURLOPT_QUICK_EXIT, 1L);
+    SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, 24L * 3600 * 1000); /* the deadlines are fetch.c's */
+    SET(CURLOPT_MAXAGE_CONN, (long)(fetcher->keepalive_ns / UINT64_C(1000000000)) + 1);
+    SET(CURLOPT_BUFFERSIZE, READ_BYTES);
+    SET(CURLOPT_UPLOAD_BUFFERSIZE, READ_BYTES);
+    SET(CURLOPT_CAPATH, NULL); /* else every TLS connection reads all certificates */
+    SET(CURLOPT_CAINFO, fetcher->ca_file);
+    SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
+    SET(CURLOPT_OPENSOCKETDATA, fetch);
+    SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    SET(CURLOPT_CLOSESOCKETDATA, fetcher->sockets);
+    SET(CURLOPT_PREREQFUNCTION, on_connected);
+    SET(CURLOPT_PREREQDATA, fetch);
+    SET(CURLOPT_HEADERFUNCTION, on_line);
+    SET(CURLOPT_HEADERDATA, fetch);
+    SET(CURLOPT_WRITEFUNCTION, on_body);
+    SET(CURLOPT_WRITEDATA, fetch);
+    SET(CURLOPT_READFUNCTION, on_upload);
+    SET(CURLOPT_READDATA, fetch);
+    return good;
+}
+
+/* --- one request --- */
+
+struct field_writer {
+    struct fetch *fetch;
+    char *end;
+    size_t count;
+};
+
+static void write_field(struct field_writer *writer, const char *name, size_t name_bytes,
+                        const char *value, size_t value_bytes)
+{
+    struct curl_slist *node = &writer->fetch->request_fields[writer->count++];
+    node->data = writer->end;
+    node->next = node + 1;
+    memcpy(writer->end, name, name_bytes);
+    writer->end += name_bytes;
+    if (value_bytes == 0) {
+        *writer->end++ = ';'; /* how libcurl is told to send a field without a value */
+    } else {
+        *writer->end++ = ':';
+        *writer->end++ = ' ';
+        memcpy(writer->end, value, value_bytes);
+        writer->end += value_bytes;
+    }
+    *writer->end++ = '\0';
+}
+
+/* A field that libcurl must not send of its own accord. */
+static void suppress_field(struct field_writer *writer, const char *name_and_colon)
+{
+    struct curl_slist *node = &writer->fetch->request_fields[writer->count++];
+    size_t bytes = strlen(name_and_colon) + 1;
+    node->data = writer->end;
+    node->next = node + 1;
+    memcpy(writer->end, name_and_colon, bytes);
+    writer->end += bytes;
+}
+
+static bool make_field_room(struct fetch *fetch, const struct fetch_request *request)
+{
+    size_t nodes = request->field_count + 4;
+    size_t bytes = strlen(request->origin->authority) + 128;
+    for (size_t i = 0; i < request->field_count; i++) {
+        bytes += request->fields[i].name_bytes + request->fields[i].value_bytes + 4;
+    }
+    if (nodes > fetch->request_fields_capacity) {
+        free(fetch->request_fields);
+        fetch->request_fields = malloc(nodes * sizeof *fetch->request_fields);
+        fetch->request_fields_capacity = fetch->request_fields != NULL ? nodes : 0;
+    }
+    if (bytes > fetch->request_text_capacity) {
+        free(fetch->request_text);
+        fetch->request_text = malloc(bytes);
+        fetch->request_text_capacity = fetch->request_text != NULL ? bytes : 0;
+    }
+    return fetch->request_fields != NULL && fetch->request_text != NULL;
+}
+
+/* The request's header fields as a list for libcurl, in two allocations that are used again. */
+static bool write_fields(struct fetch *fetch, const struct fetch_request *request)
+{
+    bool accept = false;
+    if (!make_field_room(fetch, request)) {
+        return false;
+    }
+    struct field_writer writer = {fetch, fetch->request_text, 0};
+    write_field(&writer, "Host", 4, request->origin->authority, strlen(request->origin->authority));
+    for (size_t i = 0; i < request->field_count; i++) {
+        const struct header *field = &request->fields[i];
+        accept = accept || headers_is(field, "Accept");
+        write_field(&writer, field->name, field->name_bytes, field->value, field->value_bytes);
+    }
+    if (!accept) {
+        suppress_field(&writer, "Accept:");
+    }
+    if (request->body == FETCH_BODY_CHUNKED) {
+        write_field(&writer, "Transfer-Encoding", 17, "chunked", 7);
+        suppress_field(&writer, "Expect:");
+    } else if (request->body == FETCH_BODY_LENGTH) {
+        char digits[24];
+        int bytes =
+            snprintf(digits, sizeof digits, "%llu", (unsigned long long)request->body_bytes);
+        write_field(&writer, "Content-Length", 14, digits, (size_t)bytes);
+        suppress_field(&writer, "Expect:");
+    }
+    fetch->request_fields[writer.count - 1].next = NULL;
+    return true;
+}
+
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (strcmp(method, methods[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool transfer_prepare(struct fetch *fetch, const struct fetch_request *request)
+{
+    CURL *easy = fetch->easy;
+    bool head = strcmp(request->method, "HEAD") == 0;
+    bool upload = request->body == FETCH_BODY_CHUNKED ||
+                  (request->body == FETCH_BODY_LENGTH && request->body_bytes > 0);
+    bool good = write_fields(fetch, request);
+
+    fetch->resendable = !upload && is_idempotent(request->method);
+    fetch->upload_over = !upload;
+    fetch->is_spent = request->body == FETCH_BODY_CHUNKED;
+    SET(CURLOPT_URL, request->origin->url);
+    SET(CURLOPT_REQUEST_TARGET, request->path);
+    SET(CURLOPT_HTTPHEADER, fetch->request_fields);
+    SET(CURLOPT_HTTPGET, 1L); /* back from whatever the handle did last */
+    SET(CURLOPT_NOBODY, head ? 1L : 0L);
+    SET(CURLOPT_UPLOAD, upload ? 1L : 0L);
+    SET(CURLOPT_CUSTOMREQUEST, head ? NULL : request->method);
+    SET(CURLOPT_INFILESIZE_LARGE,
+        request->body == FETCH_BODY_LENGTH ? (curl_off_t)request->body_bytes : (curl_off_t)-1);
+    SET(CURLOPT_TRAILERFUNCTION, request->body == FETCH_BODY_CHUNKED ? on_upload_trailers : NULL);
+    SET(CURLOPT_TRAILERDATA, fetch);
+    return good;
+}
+
+bool fetch_set_trailers(struct fetch *fetch, const struct header *trailers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *line = NULL;
+        if (asprintf(&line, "%.*s: %.*s", (int)trailers[i].name_bytes, trailers[i].name,
+                     (int)trailers[i].value_bytes, trailers[i].value) < 0) {
+            return false;
+        }
+        struct curl_slist *list = curl_slist_append(fetch->request_trailers, line);
+        free(line);
+        if (list == NULL) {
+            return false;
+        }
+        fetch->request_trailers = list;
+    }
+    return true;
+}
+
+const struct header *fetch_trailers(const struct fetch *fetch, size_t *ret_count)
+{
+    *ret_count = fetch->tail.count;
+    return fetch->tail.at;
+}
+
+/* Sees to it that libcurl finds an address, any, for the origin's port without looking it up. */
+static bool give_stand_in(struct fetch *fetch, struct lane *lane)
+{
+    uint16_t port = fetch->origin->port;
+    unsigned char bit = (unsigned char)(1U << (port % 8));
+    if (fetch->knows_ports && (lane->ports[port / 8] & bit) != 0) {
+        return true;
+    }
+    snprintf(fetch->stand_in_text, sizeof fetch->stand_in_text, "*:%u:192.0.2.1", (unsigned)port);
+    fetch->stand_in.data = fetch->stand_in_text;
+    fetch->stand_in.next = NULL;
+    if (curl_easy_setopt(fetch->easy, CURLOPT_RESOLVE, &fetch->stand_in) != CURLE_OK) {
+        return false;
+    }
+    lane->ports[port / 8] |= bit;
+    fetch->knows_ports = true;
+    return true;
+}
+
+bool transfer_start(struct fetch *fetch)
+{
+    struct lane *lane = &fetch->fetcher->lanes[fetch->pool->lane];
+    assert(!fetch->is_added);
+    if (!give_stand_in(fetch, lane) ||
+        curl_multi_add_handle(lane->multi, fetch->easy) != CURLM_OK) {
+        return false;
+    }
+    fetch->is_added = true;
+    return true;
+}
+
+void transfer_stop(struct fetch *fetch)
+{
+    if (!fetch->is_added) {
+        return;
+    }
+    struct fetcher *fetcher = fetch->fetcher;
+    curl_multi_remove_handle(fetcher->lanes[fetch->pool->lane].multi, fetch->easy);
+    fetch->is_added = false;
+    if (fetch->fd >= 0) {
+        sockets_set_idle(fetcher->sockets, fetch->fd, fetcher->now_ns);
+    }
+}
+
+/* --- how a transfer ended --- */
+
+static enum problem problem_of(const struct fetch *fetch, CURLcode code, const char **ret_detail)
+{
+    *ret_detail = fetch->error[0] != '\0' ? fetch->error : curl_easy_strerror(code);
+    switch ((int)code) {
+    case CURLE_COULDNT_CONNECT:
+        if (fetch->open_error != 0) {
+            *ret_detail = strerror(fetch->open_error);
+            return PROBLEM_INTERNAL;
+        }
+        if (fetch->vetoed) {
+            *ret_detail = "the upstream closed the connection without an answer; the request is "
+                          "not one that may be sent twice";
+            return PROBLEM_UPSTREAM_INCOMPLETE;
+        }
+        *ret_detail = "no address of the host accepted the connection";
+        return PROBLEM_CONNECTION_REFUSED;
+    case CURLE_OPERATION_TIMEDOUT:
+        return PROBLEM_CONNECTION_TIMEOUT;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return PROBLEM_TLS_CERTIFICATE_ERROR;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+        return PROBLEM_TLS_PROTOCOL_ERROR;
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_FAIL_REWIND:
+    case CURLE_PARTIAL_FILE:
+        *ret_detail = fetch->has_answer ? "the upstream broke off in the middle of its answer"
+                                        : "the upstream closed the connection before its answer "
+                                          "was complete";
+        return PROBLEM_UPSTREAM_INCOMPLETE;
+    case CURLE_OUT_OF_MEMORY:
+        *ret_detail = "the answer's header is larger than 100 kB, or memory is out";
+        return PROBLEM_UPSTREAM_PROTOCOL_ERROR;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        *ret_detail = "what the upstream sent is not HTTP/1";
+        return PROBLEM_UPSTREAM_PROTOCOL_ERROR;
+    default:
+        return PROBLEM_UPSTREAM_PROTOCOL_ERROR;
+    }
+}
+
+void transfer_ended(struct fetch *fetch, CURLcode code)
+{
+    if (code == CURLE_OK && fetch->has_answer) {
+        fields_settle(&fetch->tail);
+        transfer_stop(fetch);
+        fetch_move(fetch, FETCH_ENDED);
+        return;
+    }
+    bool refused = code == CURLE_COULDNT_CONNECT && fetch->open_error == 0 && !fetch->was_sent;
+    if (refused && fetch->problem == PROBLEM_NONE && fetch_next_address(fetch)) {
+        return;
+    }
+    const char *detail;
+    enum problem problem =
+        code == CURLE_OK ? PROBLEM_UPSTREAM_INCOMPLETE : problem_of(fetch, code, &detail);
+    if (code == CURLE_OK) {
+        detail = "the upstream closed the connection before its answer was complete";
+    }
+    fetch_fail(fetch, problem, detail);
+}
