@@ -45,7 +45,7 @@ struct setting_kind {
 };
 
 static setting_apply apply_listen, apply_admin, apply_limit, apply_queue, apply_queue_timeout,
-    apply_log_format;
+    apply_log_format, apply_allow_private;
 
 static const struct setting_kind kinds[] = {
     {"listen", "WEIR_LISTEN", apply_listen, true, CONFIG_EXPECTED_ADDRESS},
@@ -54,8 +54,15 @@ static const struct setting_kind kinds[] = {
     {"queue", "WEIR_QUEUE", apply_queue, false, CONFIG_EXPECTED_QUEUE},
     {"queue-timeout", "WEIR_QUEUE_TIMEOUT", apply_queue_timeout, false, DURATION_EXPECTED},
     {"config", "WEIR_CONFIG", NULL, false, "the path of a file"},
+    {"allow-private", "WEIR_ALLOW_PRIVATE", apply_allow_private, false, "true or false"},
     {"log-format", "WEIR_LOG_FORMAT", apply_log_format, false, "json or none"},
 };
+
+/* Whether the flag stands alone, and means "true". */
+static bool is_switch(const struct setting_kind *kind)
+{
+    return kind->apply == apply_allow_private;
+}
 
 static bool fail_no_memory(char **ret_error)
 {
@@ -159,6 +166,22 @@ static bool apply_log_format(struct config_draft *draft, const struct setting *s
     return true;
 }
 
+/* With "true", stronger than the ports that a file lists. */
+static bool apply_allow_private(struct config_draft *draft, const struct setting *setting,
+                                const char *text, size_t bytes, char **ret_error)
+{
+    static const char *const words[] = {"false", "true", "0", "1", "no", "yes", "off", "on", NULL};
+    unsigned word;
+    if (!config_parse_word(text, bytes, words, &word)) {
+        return fail_expected(setting, setting->kind->expected, text, bytes, ret_error);
+    }
+    draft->config.egress.open_private = word % 2 == 1;
+    if (draft->config.egress.open_private) {
+        draft->config.egress.ports_rule = CONFIG_PORTS_ANY;
+    }
+    return true;
+}
+
 /* A list's members one by one, without the spaces around them. */
 static bool apply_setting(struct config_draft *draft, const struct setting *setting,
                           char **ret_error)
@@ -217,19 +240,6 @@ static const char *file_of(const struct settings *settings)
     return path;
 }
 
-/* A variable that is empty counts as not set, as compose files leave them. */
-static const char *variable(char *const environment[], const char *name)
-{
-    size_t bytes = strlen(name);
-    for (size_t i = 0; environment != NULL && environment[i] != NULL; i++) {
-        if (strncmp(environment[i], name, bytes) == 0 && environment[i][bytes] == '=' &&
-            environment[i][bytes + 1] != '\0') {
-            return environment[i] + bytes + 1;
-        }
-    }
-    return NULL;
-}
-
 static void add_setting(struct settings *settings, const struct setting_kind *kind, bool flag,
                         const char *text)
 {
@@ -248,7 +258,7 @@ static bool read_environment(char *const environment[], struct settings *ret_set
         return false;
     }
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
-        const char *text = variable(environment, kinds[i].variable);
+        const char *text = config_variable(environment, kinds[i].variable);
         if (text != NULL) {
             add_setting(&settings, &kinds[i], false, text);
         }
@@ -279,7 +289,8 @@ static void list_flags(struct option ret_options[COUNT_OF(kinds) + 4])
 {
     struct option *option = ret_options;
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
-        *option++ = (struct option){kinds[i].flag, required_argument, NULL, FLAG_FIRST + (int)i};
+        int argument = is_switch(&kinds[i]) ? no_argument : required_argument;
+        *option++ = (struct option){kinds[i].flag, argument, NULL, FLAG_FIRST + (int)i};
     }
     *option++ = (struct option){"check-config", no_argument, NULL, FLAG_CHECK};
     *option++ = (struct option){"version", no_argument, NULL, FLAG_VERSION};
@@ -315,7 +326,8 @@ static enum config_action read_flags(int argc, char *const argv[], struct settin
         } else if (result == FLAG_CHECK) {
             action = CONFIG_CHECK;
         } else if (result >= FLAG_FIRST) {
-            add_setting(&settings, &kinds[result - FLAG_FIRST], true, optarg);
+            const struct setting_kind *kind = &kinds[result - FLAG_FIRST];
+            add_setting(&settings, kind, true, is_switch(kind) ? "true" : optarg);
         } else {
             fail_flag(result, argv[word], ret_error);
             action = CONFIG_BAD_USAGE;
@@ -346,12 +358,13 @@ static bool check_flags(const struct settings *flags, char **ret_error)
 
 /* Puts all sources together, the weakest first. */
 static bool read_sources(const struct settings *flags, const struct settings *variables,
-                         struct config **ret_config, char **ret_error)
+                         char *const environment[], struct config **ret_config, char **ret_error)
 {
     struct config_draft *draft = config_draft_create();
     if (draft == NULL) {
         return fail_no_memory(ret_error);
     }
+    draft->environment = environment;
     const char *file = file_of(flags) != NULL ? file_of(flags) : file_of(variables);
     if ((file != NULL && !config_file_read(file, draft, ret_error)) ||
         !apply_settings(draft, variables, ret_error) || !apply_settings(draft, flags, ret_error)) {
@@ -380,7 +393,7 @@ enum config_action config_read(int argc, char *const argv[], char *const environ
     } else if (!read_environment(environment, &variables)) {
         fail_no_memory(ret_error);
         action = CONFIG_BAD;
-    } else if (!read_sources(&flags, &variables, ret_config, ret_error)) {
+    } else if (!read_sources(&flags, &variables, environment, ret_config, ret_error)) {
         action = CONFIG_BAD;
     }
     free(flags.items);
@@ -409,6 +422,10 @@ const char *config_help(void)
            "  --queue N           how many may wait for each host (1000)\n"
            "  --queue-timeout D   how long one may wait: 250ms, 5s, 2m, 1h, or 0 (30s)\n"
            "\n"
+           "What it may reach: public addresses, on ports 80 and 443. Others are refused,\n"
+           "unless \"egress\" in the file opens them; it closes names, ranges and ports too.\n"
+           "  --allow-private     loopback and private addresses as well, on every port\n"
+           "\n"
            "Where it listens:\n"
            "  --listen ADDR       for requests, such as [::1]:8080; repeatable\n"
            "                      (127.0.0.1:8080)\n"
@@ -424,7 +441,8 @@ const char *config_help(void)
            "\n"
            "Environment (a flag beats a variable, and a variable beats the file):\n"
            "  WEIR_LISTEN, WEIR_LIMIT (several with commas: 5,api.example.com=10),\n"
-           "  WEIR_ADMIN, WEIR_QUEUE, WEIR_QUEUE_TIMEOUT, WEIR_CONFIG, WEIR_LOG_FORMAT\n"
+           "  WEIR_ADMIN, WEIR_QUEUE, WEIR_QUEUE_TIMEOUT, WEIR_CONFIG, WEIR_LOG_FORMAT,\n"
+           "  WEIR_ALLOW_PRIVATE (true or false)\n"
            "\n"
            "Signals:\n"
            "  SIGTERM, SIGINT     take no more requests, finish those that wait and run, and\n"

@@ -6,6 +6,8 @@
 #ifndef WEIR_API_CONFIG_H
 #define WEIR_API_CONFIG_H
 
+#include "api/address.h"
+#include "api/upstreams.h"
 #include "limiter/limiter.h"
 #include "limiter/rules.h"
 
@@ -13,14 +15,70 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CONFIG_SOCKET_PATH_MAX 108 /* with its end: sun_path of unix(7) */
+
 enum config_log { CONFIG_LOG_JSON, CONFIG_LOG_NONE }; /* log.access */
 enum config_level { CONFIG_LEVEL_ERROR, CONFIG_LEVEL_WARNING, CONFIG_LEVEL_INFO, CONFIG_LEVEL_DEBUG };
 
-/* A place to listen: a numeric address and a port (0: any free one). */
+/* A place to listen: a numeric address and a port (0: any free one), or a socket in the file system. */
 struct config_listen {
-    char *text; /* "127.0.0.1:8080", "[::1]:8080" */
-    char *address; /* without brackets */
+    char *text; /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/weir.sock" */
+    char *address; /* without brackets; "" for a unix: socket */
+    char *path;    /* of a unix: socket, else NULL */
     uint16_t port;
+};
+
+/* "auth": paths of files with secrets, which server/secrets.h reads; NULL: nobody is asked. */
+struct config_auth {
+    char *clients;       /* "clients": lines NAME:HASH */
+    char *admin_read;    /* "admin": {"read"}: a token */
+    char *admin_operate; /* "admin": {"operate"}: a token, which may read too */
+};
+
+/* What an entry of "egress" is about; each with a port, 0: every one. */
+enum config_egress_kind {
+    CONFIG_EGRESS_RANGE, /* "10.1.0.0/16", "fd00::/8", "10.0.0.5:9000", "[fd00::5]:9000" */
+    CONFIG_EGRESS_NAME,  /* "api.internal", "*.internal:8443" */
+    CONFIG_EGRESS_PORT,  /* ":25" */
+};
+
+struct config_egress_rule {
+    enum config_egress_kind kind;
+    struct address first; /* of a range */
+    unsigned prefix_bits;
+    char *name; /* lower case, without port; NULL but with CONFIG_EGRESS_NAME */
+    uint16_t port;
+};
+
+struct config_egress_list {
+    struct config_egress_rule *at;
+    size_t count;
+};
+
+enum config_ports { CONFIG_PORTS_DEFAULT, CONFIG_PORTS_LISTED, CONFIG_PORTS_ANY };
+
+/* "egress"; what it means is in server/egress.h. */
+struct config_egress {
+    bool open_private; /* "private", --allow-private */
+    struct config_egress_list allow;
+    struct config_egress_list deny;
+    struct config_egress_list named; /* hosts that are written with a port elsewhere: "limits" */
+    enum config_ports ports_rule;    /* "ports": an array, or "any"; default 80 and 443 */
+    uint16_t *ports;                 /* with CONFIG_PORTS_LISTED */
+    size_t port_count;
+};
+
+enum config_tls_version { CONFIG_TLS_UNSAID, CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
+/* How TLS is spoken with a host. What an entry of a host leaves out it has from "tls". */
+struct config_tls {
+    char *host;  /* as limits.hosts writes it, a pattern too; NULL in "tls" itself */
+    char *where; /* the key, for messages: "tls", "upstreams.stripe.tls" */
+    char *ca_file;          /* NULL: the system's roots */
+    char *certificate_file; /* what Weir shows of itself; NULL: nothing */
+    char *key_file;         /* may be the same file */
+    enum config_tls_version minimum_version; /* "1.2" */
+    bool insecure;          /* whoever answers is believed */
 };
 
 struct config_timeouts {          /* key in "timeouts"      default */
@@ -33,22 +91,35 @@ struct config_timeouts {          /* key in "timeouts"      default */
     uint64_t fetch_ns;            /* fetch: the whole fetch, 0: unbounded   0 */
     uint64_t upstream_keepalive_ns; /* upstream_keepalive: idle upstream connections  30s */
     uint64_t drain_ns;            /* drain                  25s */
+    uint64_t tunnel_idle_ns;      /* tunnel_idle: nothing carried  10m */
+    uint64_t tunnel_max_age_ns;   /* tunnel_max_age: 0: unbounded  0 */
+    uint64_t tunnel_idle_contended_ns; /* tunnel_idle_contended: the same while others wait  2s */
 };
 
 struct config {
     struct config_listen *listen; /* "listen": a string or an array of them; 127.0.0.1:8080 */
     size_t listen_count;
+    uint32_t socket_mode;         /* "socket_mode": of the files of unix: sockets, octal; "0660" */
     struct config_listen admin_listen; /* "admin": {"listen"}; 127.0.0.1:9901 */
+    uint32_t admin_socket_mode;   /* "admin": {"socket_mode"}; "0600" */
+    struct config_auth auth;
     struct rules *rules;          /* "limits": "default" {limit 3, queue 1000, queue_timeout 30s} and
                                      "hosts"; config_take_rules() hands it over */
     struct limiter_bounds bounds; /* "limits": "total" {limit 512, queue 10000}, "hosts_max" 10000 */
+    struct config_egress egress;
     unsigned overflow_status;     /* "overflow_status": 503 or 429; 503 */
     uint32_t connections_max;     /* "connections": client connections at once; 10000 */
+    uint32_t connections_per_client; /* "connections_per_client": of one client address; 0: not given,
+                                        see server/door.h */
+    uint32_t buffer_bytes;        /* "buffer_bytes": bytes of bodies under way, in all; 256 MiB */
     uint32_t header_bytes;        /* "header_bytes": room for a request's head, 4096 to 65536; 16384 */
     struct config_timeouts timeouts;
     enum config_log access_log;   /* "log": {"access": "json"|"none"} */
     enum config_level level;      /* "log": {"level": "error"|"warning"|"info"|"debug"}; info */
-    char *ca_file;                /* "tls": {"ca_file"}; NULL: the system's roots */
+    struct config_tls tls;        /* "tls": {"ca_file", "minimum_version"} */
+    struct config_tls *tls_hosts; /* "tls": {"hosts"}, and "tls" of "upstreams" */
+    size_t tls_host_count;
+    struct upstreams *upstreams;  /* "upstreams"; NULL: none; config_take_upstreams() hands it over */
 };
 
 enum config_action {
@@ -73,6 +144,9 @@ enum config_action config_read(int argc, char *const argv[], char *const environ
 
 /* Hands the rules over: the caller owns them, and config->rules is NULL. */
 struct rules *config_take_rules(struct config *config);
+
+/* The same with the upstreams; NULL where there are none. */
+struct upstreams *config_take_upstreams(struct config *config);
 
 /* Accepts NULL. */
 void config_destroy(struct config *config);

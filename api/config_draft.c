@@ -18,7 +18,10 @@
 static const struct config defaults = {
     .bounds = {.limit = 512, .queue = 10000, .hosts_max = 10000},
     .overflow_status = 503,
+    .socket_mode = 0660,
+    .admin_socket_mode = 0600,
     .connections_max = 10000,
+    .buffer_bytes = UINT32_C(256) << 20,
     .header_bytes = 16384,
     .timeouts =
         {
@@ -31,9 +34,12 @@ static const struct config defaults = {
             .fetch_ns = 0,
             .upstream_keepalive_ns = 30 * DURATION_S,
             .drain_ns = 25 * DURATION_S,
+            .tunnel_idle_ns = 600 * DURATION_S,
+            .tunnel_idle_contended_ns = 2 * DURATION_S,
         },
     .access_log = CONFIG_LOG_JSON,
     .level = CONFIG_LEVEL_INFO,
+    .tls = {.minimum_version = CONFIG_TLS_1_2},
 };
 
 static const char default_listen[] = "127.0.0.1:8080";
@@ -68,7 +74,16 @@ static void config_finish(struct config *config)
     free(config->listen);
     config_listen_finish(&config->admin_listen);
     rules_destroy(config->rules);
-    free(config->ca_file);
+    config_egress_finish(&config->egress);
+    free(config->auth.clients);
+    free(config->auth.admin_read);
+    free(config->auth.admin_operate);
+    config_tls_finish(&config->tls);
+    for (size_t i = 0; i < config->tls_host_count; i++) {
+        config_tls_finish(&config->tls_hosts[i]);
+    }
+    free(config->tls_hosts);
+    upstreams_destroy(config->upstreams);
 }
 
 void config_draft_destroy(struct config_draft *draft)
@@ -80,7 +95,12 @@ void config_draft_destroy(struct config_draft *draft)
         free(draft->hosts[i].name);
     }
     free(draft->hosts);
+    for (size_t i = 0; i < draft->upstream_count; i++) {
+        config_upstream_finish(&draft->upstreams[i]);
+    }
+    free(draft->upstreams);
     rules_destroy(draft->names);
+    rules_destroy(draft->tls_names);
     config_finish(&draft->config);
     free(draft);
 }
@@ -96,7 +116,7 @@ void config_draft_clear_listen(struct config_draft *draft)
 /* Port 0 is another port each time. */
 static bool same_listen(const struct config_listen *one, const struct config_listen *other)
 {
-    return one->port != 0 && strcmp(one->text, other->text) == 0;
+    return (one->port != 0 || one->path != NULL) && strcmp(one->text, other->text) == 0;
 }
 
 enum config_added config_draft_add_listen(struct config_draft *draft, const char *text,
@@ -205,6 +225,27 @@ static struct rules *make_rules(const struct config_draft *draft)
     return rules;
 }
 
+/* Notes HOST for "egress" where a port is written behind it. False when out of memory. */
+static bool name_port(struct config_draft *draft, const char *host)
+{
+    bool has_port = strpbrk(host, "]:") != NULL && host[strlen(host) - 1] != ']';
+    return !has_port || config_egress_add(&draft->config.egress.named, host, strlen(host)) !=
+                            CONFIG_ADD_NO_MEMORY;
+}
+
+/* A port that "limits" or "upstreams" write behind a host is open for that host. */
+static bool name_ports(struct config_draft *draft)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < draft->host_count; i++) {
+        good = name_port(draft, draft->hosts[i].name);
+    }
+    for (size_t i = 0; good && i < draft->upstream_count; i++) {
+        good = name_port(draft, draft->upstreams[i].origin->host);
+    }
+    return good;
+}
+
 bool config_draft_finish(struct config_draft *draft, struct config **ret_config, char **ret_error)
 {
     assert(draft != NULL);
@@ -221,7 +262,7 @@ bool config_draft_finish(struct config_draft *draft, struct config **ret_config,
     }
     config = malloc(sizeof *config);
     draft->config.rules = make_rules(draft);
-    if (config == NULL || draft->config.rules == NULL) {
+    if (config == NULL || draft->config.rules == NULL || !name_ports(draft)) {
         free(config);
         config_fail(ret_error, "out of memory");
         goto end;
@@ -243,6 +284,15 @@ struct rules *config_take_rules(struct config *config)
     struct rules *rules = config->rules;
     config->rules = NULL;
     return rules;
+}
+
+struct upstreams *config_take_upstreams(struct config *config)
+{
+    assert(config != NULL);
+
+    struct upstreams *upstreams = config->upstreams;
+    config->upstreams = NULL;
+    return upstreams;
 }
 
 void config_destroy(struct config *config)

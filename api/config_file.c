@@ -20,10 +20,14 @@ static bool fail_syntax(const char *file, const char *text, size_t bytes, const 
     config_place_path(text, offset < bytes ? offset : bytes, &path);
     size_t shown = path.bytes < CONFIG_PATH_SHOWN_MAX ? path.bytes : 0;
     bool duplicate = json_error_code(error) == json_error_duplicate_key;
-    config_fail(ret_error, "%s:%d: %.*s%s%s%s", file, error->line > 0 ? error->line : 1, (int)shown,
+    /* Text that is near a header field's value may be part of it. */
+    bool secret = strncmp(path.bytes > 0 ? path.text : "", "upstreams", 9) == 0;
+    const char *near = secret ? strstr(error->text, " near ") : NULL;
+    size_t reason_bytes = near != NULL ? (size_t)(near - error->text) : strlen(error->text);
+    config_fail(ret_error, "%s:%d: %.*s%s%s%.*s", file, error->line > 0 ? error->line : 1, (int)shown,
                 shown > 0 ? path.text : "", shown > 0 ? ": " : "",
                 duplicate ? "expected each key once, found it again" : "expected JSON: ",
-                duplicate ? "" : error->text);
+                duplicate ? 0 : (int)reason_bytes, error->text);
     config_path_finish(&path);
     return false;
 }

@@ -4,9 +4,13 @@
  *
  *   config.c         flags and environment, and which source wins
  *   config_draft.c   the defaults, and the end product
+ *   config_egress.c  "egress": entries and keys
  *   config_file.c    the JSON file: its bytes and its syntax
- *   config_keys.c    a table of its keys, and how each is read
+ *   config_keys.c    tables of its keys
+ *   config_reader.c  how an object is read along such a table, and the kinds of value
  *   config_place.c   where in the text of the file a key is, for messages
+ *   config_tls.c     "tls": its keys, and whether they go together
+ *   config_upstreams.c  "upstreams": what they are, and what they say about their hosts
  *   config_values.c  the values that files, variables and flags have in common
  *
  * A configuration is put together in a draft, one source after the other, the strongest last.
@@ -26,7 +30,8 @@
 #define CONFIG_DIGITS(x)  CONFIG_DIGITS_(x)
 #define CONFIG_DIGITS_(x) #x
 
-#define CONFIG_EXPECTED_ADDRESS "an address and port such as 127.0.0.1:8080 or [::1]:8080"
+#define CONFIG_EXPECTED_ADDRESS \
+    "an address and port such as 127.0.0.1:8080 or [::1]:8080, or unix:/path/of/a/socket"
 #define CONFIG_EXPECTED_HOST \
     "a host such as api.example.com, api.example.com:8443, [::1]:8443 or *.example.org"
 #define CONFIG_EXPECTED_LIMIT "a whole number from 1 to " CONFIG_DIGITS(CONFIG_LIMIT_MAX)
@@ -46,6 +51,19 @@ struct config_rule {
     bool has_queue_timeout;
 };
 
+/* An upstream as the file has it. */
+struct config_upstream {
+    char *name;
+    struct origin *origin;
+    char *base_path;
+    struct header *fields; /* with owned strings */
+    size_t field_count;
+    struct config_rule rule; /* of its host, as far as it is said here; without a name */
+    struct config_tls tls;
+    bool has_tls;
+    bool allow_private;
+};
+
 struct config_draft {
     struct config config; /* its rules are NULL until config_draft_finish() */
     struct config_rule fallback;
@@ -53,6 +71,10 @@ struct config_draft {
     size_t host_count;
     size_t host_room;
     struct rules *names; /* of hosts: says which are well formed, and which are there already */
+    struct rules *tls_names; /* the same of "tls"; NULL: none yet */
+    struct config_upstream *upstreams;
+    size_t upstream_count;
+    char *const *environment; /* borrowed, as environ; NULL: empty */
 };
 
 enum config_added {
@@ -89,6 +111,31 @@ enum config_added config_draft_add_listen(struct config_draft *draft, const char
  */
 enum config_added config_draft_add_host(struct config_draft *draft, const char *name, size_t bytes,
                                         struct config_rule **ret_rule);
+
+/* config_egress.c */
+
+/* Reads one entry of "egress", without the quotes. The caller frees ret_rule->name. */
+enum config_added config_egress_parse(const char *text, size_t bytes,
+                                      struct config_egress_rule *ret_rule);
+
+/* Adds an entry to LIST; never CONFIG_ADD_EXISTS. */
+enum config_added config_egress_add(struct config_egress_list *list, const char *text,
+                                    size_t bytes);
+
+/* Empties LIST, and all that EGRESS holds. */
+void config_egress_clear(struct config_egress_list *list);
+void config_egress_finish(struct config_egress *egress);
+
+/* config_tls.c */
+
+/* Adds SETTINGS, which are taken over, for the host NAME; in other cases they stay the caller's. */
+enum config_added config_draft_add_tls(struct config_draft *draft, const char *name, size_t bytes,
+                                       struct config_tls *settings);
+void config_tls_finish(struct config_tls *settings);
+
+/* config_upstreams.c */
+
+void config_upstream_finish(struct config_upstream *upstream);
 
 /* config_file.c */
 
@@ -147,6 +194,9 @@ bool config_fail(char **ret_error, const char *format, ...) __attribute__((forma
 #define CONFIG_QUOTED_MAX 96
 const char *config_quote(const char *text, size_t bytes, char buffer[CONFIG_QUOTED_MAX]);
 
+/* The value of NAME in ENVIRONMENT, or NULL; one that is empty counts as not set. */
+const char *config_variable(char *const environment[], const char *name);
+
 /* Digits only, LEAST to MOST. */
 bool config_parse_count(const char *text, size_t bytes, uint32_t least, uint32_t most,
                         uint32_t *ret_count);
@@ -155,7 +205,12 @@ bool config_parse_count(const char *text, size_t bytes, uint32_t least, uint32_t
 bool config_parse_word(const char *text, size_t bytes, const char *const words[],
                        unsigned *ret_index);
 
-/* A numeric address with its port. *ret_listen is ended with config_listen_finish(). */
+/*
+ * A file mode as chmod(1) takes it, without execute bits: "0660", "600".
+ */
+bool config_parse_mode(const char *text, size_t bytes, uint32_t *ret_mode);
+
+/* A numeric address with its port, or unix: and an absolute path. *ret_listen is ended with config_listen_finish(). */
 enum config_added config_parse_listen(const char *text, size_t bytes,
                                       struct config_listen *ret_listen);
 void config_listen_finish(struct config_listen *listen);

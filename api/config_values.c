@@ -69,6 +69,19 @@ const char *config_quote(const char *text, size_t bytes, char buffer[CONFIG_QUOT
     return buffer;
 }
 
+/* Compose files leave variables empty that they do not set. */
+const char *config_variable(char *const environment[], const char *name)
+{
+    size_t bytes = strlen(name);
+    for (size_t i = 0; environment != NULL && environment[i] != NULL; i++) {
+        if (strncmp(environment[i], name, bytes) == 0 && environment[i][bytes] == '=' &&
+            environment[i][bytes + 1] != '\0') {
+            return environment[i] + bytes + 1;
+        }
+    }
+    return NULL;
+}
+
 bool config_parse_count(const char *text, size_t bytes, uint32_t least, uint32_t most,
                         uint32_t *ret_count)
 {
@@ -132,9 +145,57 @@ static bool parse_ipv4(const char *text, size_t bytes, char ret_address[INET6_AD
            inet_ntop(AF_INET, &binary, ret_address, INET6_ADDRSTRLEN) != NULL;
 }
 
+bool config_parse_mode(const char *text, size_t bytes, uint32_t *ret_mode)
+{
+    uint32_t mode = 0;
+    if (bytes < 3 || bytes > 4 || (bytes == 4 && text[0] != '0')) {
+        return false;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] < '0' || text[i] > '7') {
+            return false;
+        }
+        mode = mode << 3 | (uint32_t)(text[i] - '0');
+    }
+    if ((mode & 0111) != 0) {
+        return false;
+    }
+    *ret_mode = mode;
+    return true;
+}
+
+/* The path of a socket, without "unix:". */
+static enum config_added parse_unix(const char *path, size_t bytes,
+                                    struct config_listen *ret_listen)
+{
+    bool good = bytes > 1 && bytes < CONFIG_SOCKET_PATH_MAX &&
+                path[0] == '/' && path[bytes - 1] != '/';
+    for (size_t i = 0; good && i < bytes; i++) {
+        good = !is_control(path[i]);
+    }
+    if (!good) {
+        return CONFIG_ADD_BAD;
+    }
+    struct config_listen listen = {.address = strdup(""), .path = strndup(path, bytes)};
+    if (listen.path == NULL || asprintf(&listen.text, "unix:%s", listen.path) < 0) {
+        listen.text = NULL;
+    }
+    if (listen.text == NULL || listen.address == NULL) {
+        config_listen_finish(&listen);
+        return CONFIG_ADD_NO_MEMORY;
+    }
+    *ret_listen = listen;
+    return CONFIG_ADDED;
+}
+
 enum config_added config_parse_listen(const char *text, size_t bytes,
                                       struct config_listen *ret_listen)
 {
+    static const char scheme[] = "unix:";
+    size_t scheme_bytes = sizeof scheme - 1;
+    if (bytes >= scheme_bytes && memcmp(text, scheme, scheme_bytes) == 0) {
+        return parse_unix(text + scheme_bytes, bytes - scheme_bytes, ret_listen);
+    }
     const char *colon = memrchr(text, ':', bytes);
     if (colon == NULL) {
         return CONFIG_ADD_BAD;
@@ -165,6 +226,7 @@ void config_listen_finish(struct config_listen *listen)
 {
     free(listen->text);
     free(listen->address);
+    free(listen->path);
     *listen = (struct config_listen){0};
 }
 

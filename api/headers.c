@@ -78,6 +78,7 @@ static const struct known known_fields[] = {
     KNOWN("connection", FIELD_CONNECTION, HOP),
     KNOWN("keep-alive", FIELD_OTHER, HOP),
     KNOWN("set-cookie", FIELD_OTHER, NOT_IN_TRAILER),
+    KNOWN("weir-token", FIELD_OTHER, HOP),
     KNOWN("retry-after", FIELD_OTHER, NOT_IN_TRAILER),
     KNOWN("content-type", FIELD_OTHER, NOT_IN_TRAILER | NOT_NAMED),
     KNOWN("max-forwards", FIELD_OTHER, NOT_IN_TRAILER),
@@ -377,7 +378,8 @@ static enum problem take_field(struct reading *reading, const struct header *fie
     switch (known->field) {
     case FIELD_OTHER:
         if (known == &weir_field) {
-            detail = "an unknown Weir- field: expected Weir-Queue-Timeout or Weir-Timeout";
+            detail = "an unknown Weir- field: expected Weir-Queue-Timeout, Weir-Timeout or "
+                     "Weir-Token";
         }
         break;
     case FIELD_CONNECTION:

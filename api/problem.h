@@ -18,6 +18,8 @@ enum problem {
     PROBLEM_EXPECTATION_FAILED, /* 417: an Expect other than 100-continue */
     PROBLEM_AUTH_REQUIRED,      /* data port */
     PROBLEM_ADMIN_AUTH_REQUIRED,
+    PROBLEM_ADMIN_DENIED,       /* a token that may only read */
+    PROBLEM_AUTH_BUSY,
     PROBLEM_DENIED_NAME,        /* by name or port */
     PROBLEM_DENIED_ADDRESS,
     PROBLEM_UNKNOWN_UPSTREAM,
@@ -29,6 +31,8 @@ enum problem {
     PROBLEM_QUEUE_FULL,
     PROBLEM_QUEUE_TIMEOUT,
     PROBLEM_HOSTS_FULL,
+    PROBLEM_BUFFERS_FULL,
+    PROBLEM_CLIENT_FULL, /* one client has all the connections that it may */
     PROBLEM_DRAINING,
     PROBLEM_PAUSED,
     PROBLEM_DNS_ERROR,
@@ -51,6 +55,8 @@ struct problem_kind {
     const char *title;
     bool overflow;            /* status may be 429 instead: overflow_status */
     bool retry;               /* waiting can help: Retry-After */
+    const char *challenge_field; /* the field that asks for credentials (RFC 9110 section 11), or NULL */
+    const char *challenge;       /* its value */
 };
 
 /* The table's line for PROBLEM, which must not be PROBLEM_NONE nor PROBLEM_COUNT. */

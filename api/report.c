@@ -171,6 +171,37 @@ static json_t *make_connections(const struct report_service *service)
     put_count(&document, "client", service->client_connections);
     put_count(&document, "client_limit", service->client_connections_limit);
     put_count(&document, "upstream", service->upstream_connections);
+    put_count(&document, "clients", service->door.clients);
+    put_count(&document, "largest_client", service->door.largest);
+    put_count(&document, "per_client_limit", service->door.client_limit);
+    put_count(&document, "per_local_client_limit", service->door.local_client_limit);
+    put_count(&document, "full_total", service->door.full_total);
+    put_count(&document, "client_full_total", service->door.client_full_total);
+    return document_end(&document);
+}
+
+static json_t *make_buffers(const struct report_buffers *buffers)
+{
+    struct document document = document_begin();
+    put_count(&document, "bytes", buffers->bytes);
+    put_count(&document, "limit_bytes", buffers->limit_bytes);
+    put_count(&document, "peak_bytes", buffers->peak_bytes);
+    put_count(&document, "scarce_total", buffers->scarce_total);
+    put_count(&document, "full_total", buffers->full_total);
+    put_count(&document, "head_bytes", buffers->head_bytes);
+    put_count(&document, "head_limit_bytes", buffers->head_limit_bytes);
+    return document_end(&document);
+}
+
+static json_t *make_auth(const struct report_auth *auth)
+{
+    struct document document = document_begin();
+    put(&document, "clients", json_boolean(auth->clients));
+    put_count(&document, "checking", auth->checking);
+    put_count(&document, "waiting", auth->waiting);
+    put_count(&document, "checks_total", auth->checks_total);
+    put_count(&document, "refused_total", auth->refused_total);
+    put_count(&document, "busy_total", auth->busy_total);
     return document_end(&document);
 }
 
@@ -245,6 +276,8 @@ char *report_status(const struct report_service *service, const struct limiter *
     put(&document, "state", json_string(service_state(service->state)));
     put_count(&document, "config_generation", service->config_generation);
     put(&document, "connections", make_connections(service));
+    put(&document, "buffers", make_buffers(&service->buffers));
+    put(&document, "auth", make_auth(&service->auth));
     put(&document, "totals", make_totals(service, limiter, now_ns));
     put(&document, "hosts", make_hosts(service, limiter, now_ns));
     return write_document(document_end(&document), ret_bytes);

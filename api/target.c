@@ -7,17 +7,20 @@
  */
 #include "api/target.h"
 
+#include "api/connect.h"
+
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define FORMS "expected /fetch?url=URL, or as a forward proxy http://HOST/PATH or https://HOST/PATH"
+#define FORMS                                                                           \
+    "expected /fetch?url=URL, /to/NAME/PATH, or as a forward proxy http://HOST/PATH, " \
+    "https://HOST/PATH or CONNECT HOST:PORT"
 
 static const char *const root = "/";
 static const char *const no_form = FORMS;
-static const char *const no_connect = "CONNECT is not served: " FORMS;
 static const char *const no_memory = "out of memory";
 static const char *const bad_byte =
     "the target holds a space, a control character or \"#\": expected them percent-encoded";
@@ -30,6 +33,8 @@ static const char *const bad_query =
     "expected the one query parameter url, as in /fetch?url=URL; an \"&\" inside the URL is "
     "written %26";
 static const char *const no_url = "the URL is missing: expected /fetch?url=URL";
+static const char *const unknown_upstream =
+    "no upstream of this name is configured: expected /to/NAME/PATH";
 static const char *const bad_scheme = "expected a URL that begins with http:// or https://";
 
 const char *target_form_word(enum target_form form)
@@ -41,6 +46,10 @@ const char *target_form_word(enum target_form form)
         return "fetch";
     case TARGET_ABSOLUTE:
         return "forward";
+    case TARGET_TUNNEL:
+        return "connect";
+    case TARGET_UPSTREAM:
+        return "upstream";
     }
     assert(false && "a target form that exists");
     return NULL;
@@ -196,8 +205,31 @@ static enum problem parse_fetch(struct origin_cache *origins, const char *query,
     return split_url(origins, url, root, target, ret_detail);
 }
 
-enum problem target_parse(struct origin_cache *origins, const char *method, const char *raw,
-                          struct target *ret_target, const char **ret_detail)
+/* Reads what follows "/to/". */
+static enum problem parse_upstream(const struct upstreams *upstreams, const char *named,
+                                   struct target *target, const char **ret_detail)
+{
+    size_t name_bytes = strcspn(named, "/?");
+    struct upstream *upstream = upstreams_find(upstreams, named, name_bytes);
+    if (upstream == NULL) {
+        *ret_detail = unknown_upstream;
+        return PROBLEM_UNKNOWN_UPSTREAM;
+    }
+    target->memory = upstream_join(upstream, named + name_bytes);
+    if (target->memory == NULL) {
+        *ret_detail = no_memory;
+        return PROBLEM_INTERNAL;
+    }
+    target->request_path = target->memory;
+    target->path_bytes = strcspn(target->memory, "?");
+    target->origin = origin_hold(upstream->origin);
+    target->upstream = upstream_hold(upstream);
+    return PROBLEM_NONE;
+}
+
+enum problem target_parse(struct origin_cache *origins, const struct upstreams *upstreams,
+                          const char *method, const char *raw, struct target *ret_target,
+                          const char **ret_detail)
 {
     assert(origins != NULL && method != NULL && raw != NULL);
     assert(ret_target != NULL && ret_detail != NULL);
@@ -206,14 +238,22 @@ enum problem target_parse(struct origin_cache *origins, const char *method, cons
         return PROBLEM_BAD_TARGET;
     }
     if (strcmp(method, "CONNECT") == 0) {
-        *ret_detail = no_connect;
-        return PROBLEM_NOT_FOUND;
+        struct target tunnel = {.form = TARGET_TUNNEL};
+        enum problem bad =
+            connect_parse_authority(origins, raw, strlen(raw), &tunnel.origin, ret_detail);
+        if (bad == PROBLEM_NONE) {
+            *ret_target = tunnel;
+        }
+        return bad;
     }
     struct target target = {.form = TARGET_NONE};
     enum problem problem = PROBLEM_NOT_FOUND;
     if (strncmp(raw, "/fetch", 6) == 0 && (raw[6] == '?' || raw[6] == '\0')) {
         target.form = TARGET_FETCH;
         problem = parse_fetch(origins, raw + (raw[6] == '?' ? 7 : 6), &target, ret_detail);
+    } else if (strncmp(raw, "/to/", 4) == 0) {
+        target.form = TARGET_UPSTREAM;
+        problem = parse_upstream(upstreams, raw + 4, &target, ret_detail);
     } else if (is_absolute(raw)) {
         const char *empty = strcmp(method, "OPTIONS") == 0 ? "*" : root;
         target.form = TARGET_ABSOLUTE;
@@ -231,6 +271,7 @@ void target_finish(struct target *target)
 {
     assert(target != NULL);
     origin_release(target->origin);
+    upstream_release(target->upstream);
     free(target->memory);
     *target = (struct target){.form = TARGET_NONE};
 }

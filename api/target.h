@@ -10,11 +10,14 @@
 
 #include "api/origin.h"
 #include "api/problem.h"
+#include "api/upstreams.h"
 
 enum target_form {
     TARGET_NONE,     /* of no form: a problem */
     TARGET_FETCH,    /* /fetch?url=URL */
     TARGET_ABSOLUTE, /* http://host/path, https://host/path */
+    TARGET_TUNNEL,   /* CONNECT host:port */
+    TARGET_UPSTREAM, /* /to/NAME/path */
 };
 
 struct target {
@@ -22,10 +25,11 @@ struct target {
     struct origin *origin;    /* held; NULL with TARGET_NONE */
     const char *request_path; /* path and query to send: "/a%2Fb?c", "*" for OPTIONS */
     size_t path_bytes;        /* length of request_path before the "?": what a log may show */
+    struct upstream *upstream; /* held, with TARGET_UPSTREAM */
     char *memory;             /* owned: what request_path points into where it is not RAW */
 };
 
-/* The word that logs use for FORM: "fetch", "forward", "none". */
+/* The word that logs use for FORM: "fetch", "forward", "connect", "upstream", "none". */
 const char *target_form_word(enum target_form form);
 
 /*
@@ -39,12 +43,16 @@ const char *target_form_word(enum target_form form);
  *   - absolute form; an empty path becomes "/" ("http://h?q" asks for "/?q"), and "*" when METHOD
  *     is OPTIONS and there is neither path nor query (RFC 9112 3.2.4).
  *   - bytes up to 0x20, 0x7f, and "#" are PROBLEM_BAD_TARGET, in RAW and in the decoded URL.
- *   - authority form (METHOD is CONNECT) is PROBLEM_NOT_FOUND for now; so is every other form, with
- *     a detail that names the forms there are.
+ *   - METHOD is CONNECT: RAW is read as authority form, connect_parse_authority(); there is no
+ *     request path then (NULL).
+ *   - /to/NAME, with "/path" or "?query" or nothing behind it: upstream_join(). A name that UPSTREAMS
+ *     (NULL: empty) does not have is PROBLEM_UNKNOWN_UPSTREAM.
+ *   - every other form is PROBLEM_NOT_FOUND, with a detail that names the forms there are.
  *   - out of memory: PROBLEM_INTERNAL.
  */
-enum problem target_parse(struct origin_cache *origins, const char *method, const char *raw,
-                          struct target *ret_target, const char **ret_detail);
+enum problem target_parse(struct origin_cache *origins, const struct upstreams *upstreams,
+                          const char *method, const char *raw, struct target *ret_target,
+                          const char **ret_detail);
 
 /* Gives back what the target holds and makes it all zero. */
 void target_finish(struct target *target);

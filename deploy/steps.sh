@@ -10,7 +10,8 @@ STEPS_ROOT="$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." &
 # recommendations are not installed.
 # shellcheck disable=SC2034 # used by those who source this
 STEPS_BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config ca-certificates curl
-    libmicrohttpd-dev libcurl4-openssl-dev libjansson-dev libuv1-dev uthash-dev)
+    libmicrohttpd-dev libcurl4-openssl-dev libssl-dev libcrypt-dev libjansson-dev libuv1-dev
+    uthash-dev)
 
 steps_say() {
     printf '%s\n' "$*" >&2

@@ -1,5 +1,7 @@
 #include "server/acceptor.h"
 
+#include "server/unix_socket.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <netdb.h>
@@ -20,7 +22,9 @@ struct acceptor {
     bool paused;
     bool exhausted;    /* out of descriptors or memory, and said so */
     uint64_t retry_ns; /* when to try again; 0: at once */
-    char address[64];
+    char *path; /* of a unix: socket, else NULL */
+    struct unix_socket file;
+    char address[CONFIG_SOCKET_PATH_MAX + 8];
 };
 
 static void on_ready(uv_poll_t *poll, int status, int events)
@@ -37,6 +41,26 @@ static void watch(struct acceptor *acceptor)
     } else {
         uv_poll_start(&acceptor->poll, UV_READABLE, on_ready);
     }
+}
+
+static int open_unix(struct acceptor *acceptor, const char *path, uint32_t mode,
+                     const char **ret_step)
+{
+    *ret_step = "out of memory";
+    errno = 0;
+    acceptor->path = strdup(path);
+    if (acceptor->path == NULL) {
+        return -1;
+    }
+    int fd = unix_socket_bind(path, mode, &acceptor->file, ret_step);
+    if (fd >= 0 && listen(fd, BACKLOG) < 0) {
+        int error = errno;
+        unix_socket_remove(path, &acceptor->file);
+        close(fd);
+        errno = error;
+        fd = -1;
+    }
+    return fd;
 }
 
 static int open_listener(const struct config_listen *where, const char **ret_step)
@@ -76,6 +100,10 @@ static int open_listener(const struct config_listen *where, const char **ret_ste
 
 static void note_address(struct acceptor *acceptor)
 {
+    if (acceptor->path != NULL) {
+        snprintf(acceptor->address, sizeof acceptor->address, "unix:%s", acceptor->path);
+        return;
+    }
     struct sockaddr_storage own;
     socklen_t bytes = sizeof own;
     char host[64];
@@ -89,16 +117,21 @@ static void note_address(struct acceptor *acceptor)
 }
 
 struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *where,
-                                 struct log *log, char *error, size_t size)
+                                 uint32_t socket_mode, struct log *log, char *error, size_t size)
 {
     const char *step = "out of memory";
     struct acceptor *acceptor = calloc(1, sizeof *acceptor);
-    int fd = acceptor != NULL ? open_listener(where, &step) : -1;
+    int fd = acceptor == NULL      ? -1
+             : where->path != NULL ? open_unix(acceptor, where->path, socket_mode, &step)
+                                   : open_listener(where, &step);
     if (fd < 0 || uv_poll_init(loop, &acceptor->poll, fd) < 0) {
         snprintf(error, size, "%s: %s%s%s", where->text, step, errno != 0 ? ": " : "",
                  errno != 0 ? strerror(errno) : "");
         if (fd >= 0) {
             close(fd);
+        }
+        if (acceptor != NULL) {
+            free(acceptor->path);
         }
         free(acceptor);
         return NULL;
@@ -116,12 +149,22 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+void acceptor_remove_file(struct acceptor *acceptor)
+{
+    if (acceptor->path != NULL) {
+        unix_socket_remove(acceptor->path, &acceptor->file);
+        free(acceptor->path);
+        acceptor->path = NULL;
+    }
+}
+
 void acceptor_destroy(struct acceptor *acceptor)
 {
     if (acceptor == NULL) {
         return;
     }
     uv_poll_stop(&acceptor->poll);
+    acceptor_remove_file(acceptor);
     close(acceptor->fd);
     uv_close((uv_handle_t *)&acceptor->poll, on_closed);
 }
@@ -129,6 +172,12 @@ void acceptor_destroy(struct acceptor *acceptor)
 const char *acceptor_address(const struct acceptor *acceptor)
 {
     return acceptor->address;
+}
+
+bool acceptor_place(const struct acceptor *acceptor, struct sockaddr_storage *ret_place)
+{
+    socklen_t bytes = sizeof *ret_place;
+    return getsockname(acceptor->fd, (struct sockaddr *)ret_place, &bytes) == 0;
 }
 
 static void set_exhausted(struct acceptor *acceptor, const char *reason)

@@ -20,17 +20,23 @@
 struct acceptor;
 
 /*
- * Listens at WHERE. With a failure returns NULL and writes a sentence that names the address and
+ * Listens at WHERE; the file of a unix: socket has the mode SOCKET_MODE. With a failure returns NULL and writes a sentence that names the address and
  * the reason into ERROR, SIZE bytes long.
  */
 struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *where,
-                                 struct log *log, char *error, size_t size);
+                                 uint32_t socket_mode, struct log *log, char *error, size_t size);
+
+/* Takes the file of a unix: socket away; acceptor_destroy() does that too. */
+void acceptor_remove_file(struct acceptor *acceptor);
 
 /* Closes the socket; run the loop afterwards. Accepts NULL. */
 void acceptor_destroy(struct acceptor *acceptor);
 
-/* "127.0.0.1:8080", with the port that was really taken. */
+/* "127.0.0.1:8080", with the port that was really taken, or "unix:/run/weir.sock". */
 const char *acceptor_address(const struct acceptor *acceptor);
+
+/* The address and port at which it really listens. False where that cannot be told. */
+bool acceptor_place(const struct acceptor *acceptor, struct sockaddr_storage *ret_place);
 
 /* The next connection: its descriptor, non-blocking, and the peer's address. -1 where none waits.
  */

@@ -17,6 +17,7 @@
 #include "api/headers.h"
 #include "api/problem.h"
 #include "limiter/rules.h"
+#include "server/credentials.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -52,6 +53,8 @@ struct answer {
     unsigned status;
     const char *type;
     const char *allow; /* or NULL */
+    const char *challenge_field; /* or NULL */
+    const char *challenge;
     char *body;        /* owned; NULL where memory is out */
     size_t bytes;
 };
@@ -72,6 +75,8 @@ static struct answer make_problem(enum problem problem, const char *detail, cons
         .status = problem_status(problem, report.overflow_status),
         .type = "application/problem+json",
         .allow = problem == PROBLEM_METHOD_NOT_ALLOWED ? "GET, HEAD" : NULL,
+        .challenge_field = problem_kind(problem)->challenge_field,
+        .challenge = problem_kind(problem)->challenge,
     };
 
     answer.body = problem_body(&report, &answer.bytes);
@@ -108,6 +113,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
     }
     if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type) == MHD_YES &&
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
+        (answer.challenge_field == NULL ||
+         MHD_add_response_header(response, answer.challenge_field, answer.challenge) == MHD_YES) &&
         (answer.allow == NULL ||
          MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer.allow) == MHD_YES)) {
         result = MHD_queue_response(connection, answer.status, response);
@@ -316,11 +323,48 @@ static const char *split_target(const char *target, const char **ret_authority,
     return target + prefix + *ret_authority_bytes;
 }
 
+static bool only_reads(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+/* Whether REQUEST shows the token that it needs for PATH. */
+static enum problem check_token(const struct admin *admin, const struct headers_request *request,
+                                const char *path, const char **ret_detail)
+{
+    const struct secrets *secrets =
+        admin->source.secrets != NULL ? admin->source.secrets(admin->source.context) : NULL;
+    size_t path_bytes = strcspn(path, "?");
+    bool reads = only_reads(request->method);
+    bool is_probe = is_path(path, path_bytes, "/healthz") || is_path(path, path_bytes, "/readyz");
+    size_t bytes = 0;
+
+    if (secrets == NULL || (reads && is_probe) ||
+        !(reads ? secrets_ask_readers(secrets) : secrets_ask_operators(secrets))) {
+        return PROBLEM_NONE;
+    }
+    const char *token = credentials_bearer(request->fields, request->count, &bytes);
+    enum secrets_role role =
+        token == NULL ? SECRETS_NOBODY : secrets_role(secrets, token, bytes);
+
+    if (role == SECRETS_OPERATOR || (role == SECRETS_READER && reads)) {
+        return PROBLEM_NONE;
+    }
+    if (role == SECRETS_READER) {
+        *ret_detail = "the token may only read: expected that of auth.admin.operate";
+        return PROBLEM_ADMIN_DENIED;
+    }
+    *ret_detail = token == NULL ? "expected Authorization: Bearer and a token of auth.admin"
+                                : "the token is not one of auth.admin";
+    return PROBLEM_ADMIN_AUTH_REQUIRED;
+}
+
 /*
  * What refuses a request before its route is looked at: PROBLEM_NONE, or the problem with a static
  * sentence in *ret_detail. *ret_has_body says whether more than the head follows.
  */
-static enum problem check_request(struct MHD_Connection *connection, const char *target,
+static enum problem check_request(const struct admin *admin, struct MHD_Connection *connection,
+                                  const char *target,
                                   const char *method, const char *version, bool *ret_has_body,
                                   const char **ret_detail)
 {
@@ -343,7 +387,8 @@ static enum problem check_request(struct MHD_Connection *connection, const char 
     if (problem != PROBLEM_NONE) {
         return problem;
     }
-    (void)split_target(target, &authority, &authority_bytes);
+    const char *path = split_target(target, &authority, &authority_bytes);
+
     for (size_t i = 0; authority == NULL && i < fields.count; i++) {
         if (headers_is(&fields.at[i], MHD_HTTP_HEADER_HOST)) {
             authority = fields.at[i].value;
@@ -355,7 +400,11 @@ static enum problem check_request(struct MHD_Connection *connection, const char 
                       "web page can read the admin port by DNS rebinding";
         return PROBLEM_DENIED_NAME;
     }
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
+    problem = check_token(admin, &request, path, ret_detail);
+    if (problem != PROBLEM_NONE) {
+        return problem;
+    }
+    if (!only_reads(method)) {
         *ret_detail = "the admin port only answers: expected GET or HEAD";
         return PROBLEM_METHOD_NOT_ALLOWED;
     }
@@ -414,7 +463,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     }
     if (!request->begun) {
         enum problem problem =
-            check_request(connection, request->target, method, version, &has_body, &detail);
+            check_request(admin, connection, request->target, method, version, &has_body, &detail);
 
         request->begun = true;
         if (problem != PROBLEM_NONE) {

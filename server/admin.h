@@ -2,6 +2,9 @@
  * The admin port: GET and HEAD of /status, /hosts/HOST, /healthz and /readyz. All libmicrohttpd of
  * that port is in admin.c.
  *
+ * Where there are tokens for it (auth.admin) they are asked for as `Authorization: Bearer TOKEN`
+ * (RFC 6750), but not by /healthz and /readyz.
+ *
  * Its answers are small and made at once, so nothing is ever suspended. JSON has
  * `Cache-Control: no-store`; a wrong method is 405 with Allow; errors are problems (api/problem.h).
  */
@@ -10,6 +13,7 @@
 
 #include "api/report.h"
 #include "server/log.h"
+#include "server/secrets.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -22,6 +26,7 @@ struct admin;
 struct admin_source {
     void (*describe)(void *context, struct report_service *ret_service,
                      const struct limiter **ret_limiter, uint64_t *ret_now_ns);
+    const struct secrets *(*secrets)(void *context); /* whose tokens count; NULL: nobody is asked */
     void *context;
 };
 

@@ -2,42 +2,24 @@
  * The answer of an exchange: the upstream's, as it came, or a problem. See exchange.h.
  */
 #include "server/exchange_state.h"
+#include "server/reply.h"
 
 #include <assert.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NS_PER_S UINT64_C(1000000000)
-
-static double ms_between(uint64_t from_ns, uint64_t to_ns)
-{
-    return from_ns == 0 || to_ns < from_ns ? 0.0 : (double)(to_ns - from_ns) / 1e6;
-}
 
 /* What every answer carries. */
 static void write_own_fields(const struct exchange *exchange, exchange_field_fn *write,
                              void *context)
 {
-    char timing[96];
-    int length =
-        snprintf(timing, sizeof timing, "queue;dur=%.3f", (double)exchange->queue_ns / 1e6);
+    struct reply_times times = {.queue_ns = exchange->queue_ns};
     if (exchange->fetch != NULL) {
-        struct fetch_times times = fetch_times(exchange->fetch);
-        if (times.connected_ns > 0) {
-            length +=
-                snprintf(timing + length, sizeof timing - (size_t)length, ", connect;dur=%.3f",
-                         ms_between(times.started_ns, times.connected_ns));
-        }
-        if (times.first_byte_ns > 0) {
-            snprintf(timing + length, sizeof timing - (size_t)length, ", ttfb;dur=%.3f",
-                     ms_between(times.started_ns, times.first_byte_ns));
-        }
+        struct fetch_times of_fetch = fetch_times(exchange->fetch);
+        times.started_ns = of_fetch.started_ns;
+        times.connected_ns = of_fetch.connected_ns;
+        times.first_byte_ns = of_fetch.first_byte_ns;
     }
-    write(context, "Server-Timing", timing);
-    write(context, "Via", "1.1 weir");
-    write(context, "X-Request-Id", exchange->request_id);
+    reply_write_own(&times, exchange->request_id, write, context);
 }
 
 static struct problem_report report_of(const struct exchange *exchange)
@@ -61,24 +43,6 @@ static void answer_problem(const struct exchange *exchange, struct exchange_answ
     answer->body = problem_body(&report, &bytes);
     answer->length = answer->body != NULL ? bytes : 0;
     answer->has_length = true;
-}
-
-static void write_problem_fields(const struct exchange *exchange, exchange_field_fn *write,
-                                 void *context)
-{
-    struct problem_report report = report_of(exchange);
-    write(context, "Content-Type", "application/problem+json");
-    char *proxy_status = problem_proxy_status(&report);
-    if (proxy_status != NULL) {
-        write(context, "Proxy-Status", proxy_status);
-        free(proxy_status);
-    }
-    if (problem_kind(exchange->problem)->retry) {
-        char seconds[24];
-        uint64_t wait_s = (exchange->retry_ns + NS_PER_S - 1) / NS_PER_S;
-        snprintf(seconds, sizeof seconds, "%" PRIu64, wait_s > 0 ? wait_s : 1);
-        write(context, "Retry-After", seconds);
-    }
 }
 
 /* Field values come without an end; this lends them one, on the stack where they fit. */
@@ -152,7 +116,8 @@ void exchange_answer_fields(const struct exchange *exchange, exchange_field_fn *
                             void *context)
 {
     if (exchange->state == EXCHANGE_REFUSING) {
-        write_problem_fields(exchange, write, context);
+        struct problem_report report = report_of(exchange);
+        reply_write_problem(&report, exchange->retry_ns, write, context);
     } else {
         write_fetched_fields(exchange, write, context);
     }

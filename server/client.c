@@ -302,6 +302,7 @@ enum MHD_Result client_on_request(void *context, struct MHD_Connection *connecti
         client->head_only = false;
         return MHD_YES;
     case EXCHANGE_ANSWER:
+        client->is_unread = head_only; /* libmicrohttpd then closes the connection */
         return send_answer(client);
     case EXCHANGE_CUT:
         break;

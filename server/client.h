@@ -34,12 +34,15 @@ struct client {
     bool head_only; /* the request's body has not been let in yet */
     bool is_cut;
     unsigned requests;
-    char address[INET6_ADDRSTRLEN + 10];
+    bool is_unread; /* answered before all of the request had been read */
+    char address[DOOR_ADDRESS_MAX];
 };
 
 struct frontend {
     uv_loop_t *loop;
     struct exchanges *exchanges;
+    struct door *door;
+    struct lingering *lingering;
     struct frontend_settings settings;
     struct wheel wheel;
     TAILQ_HEAD(, room) dirty;

@@ -12,7 +12,6 @@
 #include "server/exchange_state.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +45,7 @@ void exchange_move(struct exchange *exchange, enum exchange_state state)
 {
     assert(exchange->state != EXCHANGE_ENDED);
     exchange->state = state;
-    if (state != EXCHANGE_WAITING && state != EXCHANGE_ENDED) {
+    if (state != EXCHANGE_CHECKING && state != EXCHANGE_WAITING && state != EXCHANGE_ENDED) {
         exchange_wake(exchange);
     }
 }
@@ -55,14 +54,15 @@ void exchange_move(struct exchange *exchange, enum exchange_state state)
 void exchange_give_back(struct exchange *exchange)
 {
     struct exchanges *all = exchange->all;
-    if (exchange->ticket.state == LIMITER_WAITING) {
-        exchange->queue_ns = all->now_ns - exchange->ticket.arrived_ns;
+    if (exchange->place.ticket.state == LIMITER_WAITING) {
+        exchange->queue_ns = all->now_ns - exchange->place.ticket.arrived_ns;
     }
-    limiter_release(all->parts.limiter, &exchange->ticket, all->now_ns);
+    limiter_release(all->parts.limiter, &exchange->place.ticket, all->now_ns);
 }
 
 void exchange_end_fetch(struct exchange *exchange)
 {
+    auth_cancel(&exchange->credentials);
     fetch_destroy(exchange->fetch);
     exchange->fetch = NULL;
     exchange_give_back(exchange);
@@ -112,6 +112,15 @@ void exchange_tell_of_host(struct exchange *exchange, const struct limiter_host 
     exchange->retry_ns = limiter_expected_wait_ns(host, view.queued);
 }
 
+void exchange_count_denial(struct exchange *exchange, enum problem problem)
+{
+    if (problem == PROBLEM_DENIED_NAME || problem == PROBLEM_DENIED_ADDRESS ||
+        problem == PROBLEM_LOOP) {
+        limiter_count_rejection(exchange->all->parts.limiter, exchange->target.origin->host,
+                                LIMITER_REJECTED_DENIED);
+    }
+}
+
 /* --- from request to fetch --- */
 
 struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, const char *client,
@@ -128,10 +137,12 @@ struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, c
     exchange->raw = copy;
     exchange->client = client;
     exchange->context = context;
+    exchange->upload.budget = &exchanges->budget;
+    exchange->download.budget = &exchanges->budget;
     exchange->created_ns = exchanges->now_ns;
     exchange->host_queued = -1;
     exchange->host_limit = -1;
-    exchanges_make_id(exchanges, exchange->id, sizeof exchange->id);
+    identity_make_id(exchanges->parts.identity, exchange->id, sizeof exchange->id);
     exchange->request_id = exchange->id;
     TAILQ_INSERT_TAIL(&exchanges->all, exchange, in_all);
     exchanges->counts.open++;
@@ -161,19 +172,35 @@ static void add_field(struct exchange *exchange, size_t *count, const char *name
 /* Leaves in exchange->fields what goes to the upstream, ours at the end. Returns how many. */
 static size_t choose_fields(struct exchange *exchange)
 {
+    const struct upstream *upstream = exchange->target.upstream;
     size_t kept = 0;
     for (size_t i = 0; i < exchange->request.count; i++) {
-        if (headers_pass_request(&exchange->request, &exchange->facts, i)) {
-            exchange->fields[kept++] = exchange->request.fields[i];
+        const struct header *field = &exchange->request.fields[i];
+        if (headers_pass_request(&exchange->request, &exchange->facts, i) &&
+            (upstream == NULL || !upstream_replaces(upstream, field))) {
+            exchange->fields[kept++] = *field;
         }
+    }
+    for (size_t i = 0; upstream != NULL && i < upstream->field_count; i++) {
+        exchange->fields[kept++] = upstream->fields[i];
     }
     if (exchange->facts.te_trailers) {
         add_field(exchange, &kept, "TE", "trailers");
         add_field(exchange, &kept, "Connection", "TE");
     }
     add_field(exchange, &kept, "X-Request-Id", exchange->request_id);
-    add_field(exchange, &kept, "Via", exchange->all->via);
+    add_field(exchange, &kept, "Via", exchange->all->parts.identity->via);
     return kept;
+}
+
+/* What the configuration grants to who takes the way that this request took. */
+static unsigned egress_grants_of(const struct exchange *exchange)
+{
+    const struct upstream *upstream = exchange->target.upstream;
+    if (upstream == NULL) {
+        return EGRESS_GRANT_NONE;
+    }
+    return EGRESS_GRANT_PORT | (upstream->allow_private ? EGRESS_GRANT_PRIVATE : 0U);
 }
 
 void exchange_start_fetch(struct exchange *exchange)
@@ -182,11 +209,11 @@ void exchange_start_fetch(struct exchange *exchange)
     const struct config_timeouts *timeouts = &all->settings.timeouts;
     const struct headers_request_facts *facts = &exchange->facts;
 
-    exchange->queue_ns = exchange->ticket.started_ns - exchange->ticket.arrived_ns;
+    exchange->queue_ns = exchange->place.ticket.started_ns - exchange->place.ticket.arrived_ns;
     struct fetch_request request = {
         .origin = exchange->target.origin,
         .limiter = all->parts.limiter,
-        .host = exchange->ticket.host,
+        .host = exchange->place.ticket.host,
         .method = exchange->request.method,
         .path = exchange->target.request_path,
         .fields = exchange->fields,
@@ -198,6 +225,7 @@ void exchange_start_fetch(struct exchange *exchange)
         .download = &exchange->download,
         .timeouts = {timeouts->connect_ns, timeouts->first_byte_ns, timeouts->upstream_idle_ns,
                      timeouts->fetch_ns},
+        .egress_grants = egress_grants_of(exchange),
         .owner = exchange,
     };
     request.field_count = choose_fields(exchange);
@@ -219,55 +247,41 @@ void exchange_start_fetch(struct exchange *exchange)
     exchange_move(exchange, EXCHANGE_FETCHING);
 }
 
-static void refuse_by_limiter(struct exchange *exchange, enum limiter_verdict verdict)
-{
-    struct limiter *limiter = exchange->all->parts.limiter;
-    exchange_tell_of_host(exchange, limiter_find(limiter, exchange->target.origin->host));
-    switch (verdict) {
-    case LIMITER_QUEUE_FULL:
-        exchange_refuse(exchange, PROBLEM_QUEUE_FULL, "as many requests wait for this host as may");
-        return;
-    case LIMITER_TOTAL_QUEUE_FULL:
-        exchange_refuse(exchange, PROBLEM_QUEUE_FULL,
-                        "as many requests wait, for all hosts, as may");
-        return;
-    case LIMITER_QUEUE_TIMEOUT:
-        exchange_refuse(exchange, PROBLEM_QUEUE_TIMEOUT,
-                        "no slot is free and the request may not wait");
-        return;
-    case LIMITER_HOSTS_FULL:
-        exchange_refuse(exchange, PROBLEM_HOSTS_FULL, "requests for too many hosts are under way");
-        return;
-    case LIMITER_NO_MEMORY:
-        exchange_refuse(exchange, PROBLEM_HOSTS_FULL, "out of memory for another host");
-        return;
-    case LIMITER_ADMITTED:
-    case LIMITER_QUEUED:
-        break;
-    }
-    assert(!"a verdict that lets the request in");
-}
-
 static void ask_limiter(struct exchange *exchange)
 {
     struct exchanges *all = exchange->all;
+    const char *detail;
     uint64_t max_wait_ns = exchange->facts.queue_timeout_ns == HEADERS_NEVER
                                ? LIMITER_NEVER
                                : exchange->facts.queue_timeout_ns;
-    enum limiter_verdict verdict;
-    do { /* a host that is known only for its idle connections makes room */
-        verdict = limiter_acquire(all->parts.limiter, exchange->target.origin->host, max_wait_ns,
-                                  &exchange->ticket, all->now_ns);
-    } while (verdict == LIMITER_HOSTS_FULL &&
-             sockets_retire_idle_host(fetcher_sockets(all->parts.fetcher)));
-    exchange->ahead = exchange->ticket.ahead;
+    const char *host = exchange->target.origin->host;
+    enum limiter_verdict verdict =
+        admission_ask(all->parts.limiter, fetcher_sockets(all->parts.fetcher), host, max_wait_ns,
+                      ADMISSION_EXCHANGE, &exchange->place, all->now_ns);
+    exchange->ahead = exchange->place.ticket.ahead;
     if (verdict == LIMITER_ADMITTED) {
         exchange_start_fetch(exchange);
     } else if (verdict == LIMITER_QUEUED) {
         exchange_move(exchange, EXCHANGE_WAITING);
     } else {
-        refuse_by_limiter(exchange, verdict);
+        exchange_tell_of_host(exchange, limiter_find(all->parts.limiter, host));
+        enum problem problem = admission_problem(verdict, &detail);
+        exchange_refuse(exchange, problem, detail);
     }
+}
+
+/* The target's name and port are let out, or the request is refused. */
+static bool may_leave(struct exchange *exchange)
+{
+    const char *detail;
+    const struct origin *origin = exchange->target.origin;
+    struct egress_target target = {origin->name, origin->port, egress_grants_of(exchange)};
+    enum problem problem = egress_check_name(exchange->all->egress, &target, &detail);
+    if (problem != PROBLEM_NONE) {
+        exchange_count_denial(exchange, problem);
+        exchange_refuse(exchange, problem, detail);
+    }
+    return problem == PROBLEM_NONE;
 }
 
 /* Keeps what outlives the caller's array, with room for our own fields. */
@@ -291,6 +305,88 @@ static bool keep_request(struct exchange *exchange, const struct headers_request
     return true;
 }
 
+/* Room for the fields that a named upstream adds. */
+static bool make_field_room(struct exchange *exchange)
+{
+    size_t count = exchange->target.upstream != NULL ? exchange->target.upstream->field_count : 0;
+    if (count == 0) {
+        return true;
+    }
+    struct header *grown = reallocarray(exchange->fields, exchange->request.count + count + 4,
+                                        sizeof *exchange->fields);
+    if (grown == NULL) {
+        return false;
+    }
+    exchange->fields = grown;
+    exchange->request.fields = grown;
+    return true;
+}
+
+/* Whether a body follows that is not empty. */
+static bool has_bytes(const struct exchange *exchange)
+{
+    const struct headers_request_facts *facts = &exchange->facts;
+    return facts->has_body && (facts->chunked || facts->content_length > 0);
+}
+
+/* The client may ask: for what, and whether that can be done now. */
+static void begin_admitted(struct exchange *exchange)
+{
+    struct exchanges *all = exchange->all;
+    const char *method = exchange->request.method;
+    const char *detail = NULL;
+    enum problem problem = target_parse(all->origins, all->upstreams, method, exchange->raw,
+                                        &exchange->target, &detail);
+    if (problem != PROBLEM_NONE) {
+        exchange_refuse(exchange, problem, detail);
+    } else if (!make_field_room(exchange)) {
+        exchange_refuse(exchange, PROBLEM_INTERNAL, "out of memory for the request");
+    } else if (exchange->target.form == TARGET_TUNNEL) {
+        exchange->close = true;
+        exchange_refuse(exchange, PROBLEM_BAD_REQUEST,
+                        "CONNECT must be the first request of a connection: open a new one for it");
+    } else if (strcmp(method, "HEAD") == 0 && has_bytes(exchange)) {
+        exchange_refuse(exchange, PROBLEM_BAD_REQUEST, "a HEAD request cannot have a body");
+    } else if (all->draining) {
+        exchange->close = true;
+        limiter_count_rejection(all->parts.limiter, exchange->target.origin->host,
+                                LIMITER_REJECTED_DRAINING);
+        exchange_refuse(exchange, PROBLEM_DRAINING, "the service is shutting down");
+    } else if (pipe_budget_is_spent(&all->budget)) {
+        all->counts.buffers_full_total++;
+        exchange_refuse(exchange, PROBLEM_BUFFERS_FULL,
+                        "the bodies that are under way fill buffer_bytes");
+    } else if (may_leave(exchange)) {
+        ask_limiter(exchange);
+    }
+}
+
+void exchange_go_on(struct exchange *exchange, enum problem problem, const char *detail)
+{
+    if (problem == PROBLEM_NONE) {
+        begin_admitted(exchange);
+        return;
+    }
+    if (has_bytes(exchange)) { /* not a byte is read for somebody unknown */
+        exchange->head_answer = true;
+        exchange->close = true;
+    }
+    exchange_refuse(exchange, problem, detail);
+}
+
+static void ask_credentials(struct exchange *exchange, const struct headers_request *request)
+{
+    struct exchanges *all = exchange->all;
+    enum problem problem;
+    const char *detail;
+    if (auth_ask(all->parts.auth, request->fields, request->count, &exchange->credentials,
+                 &all->checked, all->now_ns, &problem, &detail)) {
+        exchange_go_on(exchange, problem, detail);
+    } else {
+        exchange_move(exchange, EXCHANGE_CHECKING);
+    }
+}
+
 void exchange_begin(struct exchange *exchange, const struct headers_request *request,
                     const char *defect, uint64_t now_ns)
 {
@@ -301,7 +397,7 @@ void exchange_begin(struct exchange *exchange, const struct headers_request *req
     exchange->begun = true;
     exchange->request = *request;
 
-    enum problem problem = headers_check_request(request, all->self, &exchange->facts, &detail);
+    enum problem problem = headers_check_request(request, all->parts.identity->self, &exchange->facts, &detail);
     exchange->close = exchange->facts.close;
     if (defect != NULL) {
         problem = PROBLEM_BAD_REQUEST;
@@ -319,21 +415,7 @@ void exchange_begin(struct exchange *exchange, const struct headers_request *req
         exchange_refuse(exchange, PROBLEM_INTERNAL, "out of memory for the request");
         return;
     }
-    problem =
-        target_parse(all->origins, request->method, exchange->raw, &exchange->target, &detail);
-    if (problem != PROBLEM_NONE) {
-        exchange_refuse(exchange, problem, detail);
-    } else if (strcmp(request->method, "HEAD") == 0 && exchange->facts.has_body &&
-               (exchange->facts.chunked || exchange->facts.content_length > 0)) {
-        exchange_refuse(exchange, PROBLEM_BAD_REQUEST, "a HEAD request cannot have a body");
-    } else if (all->draining) {
-        exchange->close = true;
-        limiter_count_rejection(all->parts.limiter, exchange->target.origin->host,
-                                LIMITER_REJECTED_DRAINING);
-        exchange_refuse(exchange, PROBLEM_DRAINING, "the service is shutting down");
-    } else {
-        ask_limiter(exchange);
-    }
+    ask_credentials(exchange, request);
 }
 
 /* --- the request's body --- */
@@ -403,6 +485,7 @@ void exchange_upload_end(struct exchange *exchange, const struct header *trailer
 enum exchange_step exchange_step(const struct exchange *exchange, bool head_only)
 {
     switch (exchange->state) {
+    case EXCHANGE_CHECKING:
     case EXCHANGE_WAITING:
         /* the body of a waiting request is not read; one without a body has been read already */
         return head_only && !exchange->facts.has_body ? EXCHANGE_READ : EXCHANGE_WAIT;

@@ -5,7 +5,8 @@
  * and by its fetch. It knows nothing of libmicrohttpd or libcurl. Whenever its client half can go
  * on, it is on the list of those to wake: exchanges_take_awake().
  *
- *   READING --begin--> WAITING --granted--> FETCHING --head--> ANSWERING --end--> ENDED
+ *   READING --begin--> CHECKING --may--> WAITING --granted--> FETCHING --head--> ANSWERING
+ *                                                                  ANSWERING --end--> ENDED
  *
  * and from any of them to REFUSING (a problem is the answer) or ABORTING (the client is cut off).
  *
@@ -20,7 +21,10 @@
 #include "api/problem.h"
 #include "api/target.h"
 #include "limiter/limiter.h"
+#include "server/egress.h"
+#include "server/auth.h"
 #include "server/fetch.h"
+#include "server/identity.h"
 #include "server/log.h"
 
 #include <stdbool.h>
@@ -29,18 +33,22 @@
 
 struct exchanges;
 struct exchange;
+struct admission_place;
 
 /* What it works with; all borrowed. */
 struct exchanges_parts {
     struct limiter *limiter;
     struct fetcher *fetcher;
     struct log *log;
+    struct identity *identity;
+    struct auth *auth;
 };
 
 /* From the configuration. */
 struct exchanges_settings {
     unsigned overflow_status;
     struct config_timeouts timeouts;
+    size_t buffer_bytes;
 };
 
 struct exchanges_counts {
@@ -49,6 +57,8 @@ struct exchanges_counts {
     uint64_t problems_total;
     uint64_t bytes_in_total;
     uint64_t bytes_out_total;
+    struct pipe_budget buffers;
+    uint64_t buffers_full_total; /* requests that were refused for it */
 };
 
 /* NULL when out of memory. */
@@ -61,6 +71,12 @@ void exchanges_destroy(struct exchanges *exchanges);
 /* A reload's settings, for requests that come from now on. */
 void exchanges_configure(struct exchanges *exchanges, const struct exchanges_settings *settings);
 
+/* The policy in force from now on, borrowed until the next one is set; before the first request. */
+void exchanges_set_egress(struct exchanges *exchanges, const struct egress *egress);
+
+/* The named upstreams from now on, borrowed as the policy is; NULL: none. */
+void exchanges_set_upstreams(struct exchanges *exchanges, const struct upstreams *upstreams);
+
 /* From now on requests are refused as draining; those that are under way go on. */
 void exchanges_drain(struct exchanges *exchanges);
 bool exchanges_draining(const struct exchanges *exchanges);
@@ -71,10 +87,13 @@ void exchanges_abort_all(struct exchanges *exchanges);
 struct exchanges_counts exchanges_counts(const struct exchanges *exchanges);
 
 /*
- * Starts what the limiter lets start, answers what has waited too long, and looks at the fetches
- * that have news. Returns true where it did something.
+ * Looks at the fetches that have news, whose slots come back, and at deadlines. Returns true where
+ * it did something.
  */
 bool exchanges_run(struct exchanges *exchanges, uint64_t now_ns);
+
+/* PLACE, an exchange's, may start or has waited too long: starts its fetch, or answers. */
+void exchanges_admit(struct exchanges *exchanges, struct admission_place *place);
 
 /* Frees what has ended; at the end of a turn, outside every library's callback. */
 void exchanges_reap(struct exchanges *exchanges);

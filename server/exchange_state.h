@@ -5,12 +5,15 @@
 #ifndef WEIR_SERVER_EXCHANGE_STATE_H
 #define WEIR_SERVER_EXCHANGE_STATE_H
 
+#include "server/admission.h"
+#include "server/auth.h"
 #include "server/exchange.h"
 
 #include <sys/queue.h>
 
 enum exchange_state {
     EXCHANGE_READING,   /* the head is not complete */
+    EXCHANGE_CHECKING,  /* the client's credentials are being checked */
     EXCHANGE_WAITING,   /* for a slot */
     EXCHANGE_FETCHING,  /* holds a slot; the upstream's head has not come */
     EXCHANGE_ANSWERING, /* the upstream's answer is the answer */
@@ -42,7 +45,8 @@ struct exchange {
     struct headers_request_facts facts;
     struct header *fields; /* owned, with room for ours; until the fetch has copied them */
 
-    struct limiter_ticket ticket;
+    struct admission_place place;
+    struct auth_query credentials;
     struct fetch *fetch;
     struct pipe upload;
     struct pipe download;
@@ -62,7 +66,7 @@ struct exchange {
     uint64_t bytes_out;
     uint32_t ahead;
     unsigned status;
-    char id[20];
+    char id[IDENTITY_ID_SIZE];
     const char *request_id; /* as the client sent it, or `id`; ends in '\0' */
     char *own_request_id;   /* owned: a copy of the client's */
 };
@@ -73,17 +77,17 @@ struct exchanges {
     struct exchanges_parts parts;
     struct exchanges_settings settings;
     struct origin_cache *origins;
+    const struct egress *egress; /* borrowed */
+    const struct upstreams *upstreams; /* borrowed */
     struct wheel wheel;
     struct exchange_list all;
     struct exchange_list awake;
     struct exchange_list ended;
+    struct auth_queries checked;
+    struct pipe_budget budget;
     struct exchanges_counts counts;
     uint64_t now_ns;
-    uint64_t id_seed;
-    uint64_t id_count;
     bool draining;
-    char self[20]; /* the comment in our Via, by which a loop is known */
-    char via[48];
 };
 
 /* exchange.c */
@@ -109,15 +113,16 @@ void exchange_cut(struct exchange *exchange, const char *outcome);
 /* PROBLEM is the answer. */
 void exchange_refuse(struct exchange *exchange, enum problem problem, const char *detail);
 
+/* Counts a request that the egress rules have ended; PROBLEM may be any. */
+void exchange_count_denial(struct exchange *exchange, enum problem problem);
+
 /* Adds to a problem what is known of its host. */
 void exchange_tell_of_host(struct exchange *exchange, const struct limiter_host *host);
 
+/* Who asks is known: goes on, or PROBLEM is the answer. */
+void exchange_go_on(struct exchange *exchange, enum problem problem, const char *detail);
+
 /* The ticket holds a slot: the fetch begins. */
 void exchange_start_fetch(struct exchange *exchange);
-
-/* exchanges.c */
-
-/* A request's own id: 16 hexadecimal digits that no other of this process has. */
-void exchanges_make_id(struct exchanges *exchanges, char *buffer, size_t size);
 
 #endif

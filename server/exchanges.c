@@ -5,20 +5,9 @@
 #include "server/exchange_state.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
-
-/* splitmix64: spreads a counter over all 64 bits. */
-static uint64_t mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
+#include <string.h>
 
 struct exchanges *exchanges_create(const struct exchanges_parts *parts,
                                    const struct exchanges_settings *settings, uint64_t now_ns)
@@ -38,13 +27,9 @@ struct exchanges *exchanges_create(const struct exchanges_parts *parts,
     wheel_init(&exchanges->wheel, now_ns);
     TAILQ_INIT(&exchanges->all);
     TAILQ_INIT(&exchanges->awake);
+    TAILQ_INIT(&exchanges->checked);
+    exchanges->budget.limit = settings->buffer_bytes;
     TAILQ_INIT(&exchanges->ended);
-    if (getrandom(&exchanges->id_seed, sizeof exchanges->id_seed, GRND_NONBLOCK) < 0) {
-        exchanges->id_seed = now_ns;
-    }
-    snprintf(exchanges->self, sizeof exchanges->self, "(%016" PRIx64 ")",
-             mix(exchanges->id_seed ^ 1));
-    snprintf(exchanges->via, sizeof exchanges->via, "1.1 weir %s", exchanges->self);
     return exchanges;
 }
 
@@ -55,6 +40,7 @@ void exchanges_destroy(struct exchanges *exchanges)
     }
     assert(TAILQ_EMPTY(&exchanges->all));
     exchanges_reap(exchanges);
+    assert(exchanges->budget.bytes == 0);
     origin_cache_destroy(exchanges->origins);
     free(exchanges);
 }
@@ -62,6 +48,17 @@ void exchanges_destroy(struct exchanges *exchanges)
 void exchanges_configure(struct exchanges *exchanges, const struct exchanges_settings *settings)
 {
     exchanges->settings = *settings;
+    exchanges->budget.limit = settings->buffer_bytes;
+}
+
+void exchanges_set_egress(struct exchanges *exchanges, const struct egress *egress)
+{
+    exchanges->egress = egress;
+}
+
+void exchanges_set_upstreams(struct exchanges *exchanges, const struct upstreams *upstreams)
+{
+    exchanges->upstreams = upstreams;
 }
 
 void exchanges_drain(struct exchanges *exchanges)
@@ -76,12 +73,9 @@ bool exchanges_draining(const struct exchanges *exchanges)
 
 struct exchanges_counts exchanges_counts(const struct exchanges *exchanges)
 {
-    return exchanges->counts;
-}
-
-void exchanges_make_id(struct exchanges *exchanges, char *buffer, size_t size)
-{
-    snprintf(buffer, size, "%016" PRIx64, mix(exchanges->id_seed + ++exchanges->id_count));
+    struct exchanges_counts counts = exchanges->counts;
+    counts.buffers = exchanges->budget;
+    return counts;
 }
 
 struct exchange *exchanges_take_awake(struct exchanges *exchanges)
@@ -116,6 +110,7 @@ static void on_news(struct exchange *exchange)
         } else if (fetch_state(fetch) == FETCH_FAILED) {
             const char *detail;
             enum problem problem = fetch_problem(fetch, &detail);
+            exchange_count_denial(exchange, problem);
             exchange_tell_of_host(exchange, limiter_find(exchange->all->parts.limiter,
                                                          exchange->target.origin->host));
             exchange_refuse(exchange, problem, detail);
@@ -135,7 +130,7 @@ static bool waits_for_client(const struct exchange *exchange)
         return !exchange->starved;
     }
     return !exchange->upload_done && !exchange->upload_blocked &&
-           exchange->state != EXCHANGE_WAITING;
+           exchange->state != EXCHANGE_WAITING && exchange->state != EXCHANGE_CHECKING;
 }
 
 static void on_due(struct exchange *exchange)
@@ -161,33 +156,39 @@ bool exchanges_run(struct exchanges *exchanges, uint64_t now_ns)
         on_news(fetch_owner(fetch));
         worked = true;
     }
+    struct auth_query *query;
+    while ((query = auth_take(&exchanges->checked)) != NULL) {
+        exchange_go_on(
+            (struct exchange *)((char *)query - offsetof(struct exchange, credentials)),
+            query->problem, query->detail);
+        worked = true;
+    }
     struct wheel_timer *timer;
     while ((timer = wheel_take_due(&exchanges->wheel, now_ns)) != NULL) {
         on_due((struct exchange *)((char *)timer - offsetof(struct exchange, timer)));
         worked = true;
     }
-    struct limiter_ticket *ticket;
-    while ((ticket = limiter_poll(exchanges->parts.limiter, now_ns)) != NULL) {
-        struct exchange *exchange =
-            (struct exchange *)((char *)ticket - offsetof(struct exchange, ticket));
-        if (ticket->state == LIMITER_ACTIVE) {
-            exchange_start_fetch(exchange);
-        } else {
-            exchange->queue_ns = now_ns - ticket->arrived_ns;
-            exchange_tell_of_host(exchange, ticket->host);
-            exchange_give_back(exchange);
-            exchange_refuse(exchange, PROBLEM_QUEUE_TIMEOUT, "waited for a slot as long as it may");
-        }
-        worked = true;
-    }
     return worked;
+}
+
+void exchanges_admit(struct exchanges *exchanges, struct admission_place *place)
+{
+    struct exchange *exchange =
+        (struct exchange *)((char *)place - offsetof(struct exchange, place));
+    assert(place->owner == ADMISSION_EXCHANGE);
+    if (place->ticket.state == LIMITER_ACTIVE) {
+        exchange_start_fetch(exchange);
+        return;
+    }
+    exchange->queue_ns = exchanges->now_ns - place->ticket.arrived_ns;
+    exchange_tell_of_host(exchange, place->ticket.host);
+    exchange_give_back(exchange);
+    exchange_refuse(exchange, PROBLEM_QUEUE_TIMEOUT, "waited for a slot as long as it may");
 }
 
 uint64_t exchanges_next_ns(const struct exchanges *exchanges)
 {
-    uint64_t next_ns = wheel_next_ns(&exchanges->wheel);
-    uint64_t limiter_ns = limiter_next_deadline_ns(exchanges->parts.limiter);
-    return next_ns < limiter_ns ? next_ns : limiter_ns;
+    return wheel_next_ns(&exchanges->wheel);
 }
 
 /* --- the end --- */
@@ -208,6 +209,10 @@ static void write_log(struct exchange *exchange, enum exchange_end how)
         .queue_ns = exchange->queue_ns,
         .ahead = exchange->ahead,
     };
+    if (exchange->target.form == TARGET_UPSTREAM) {
+        line.path = exchange->raw; /* the base path of a named upstream may be secret */
+        line.path_bytes = strcspn(exchange->raw, "?");
+    }
     if (exchange->outcome != NULL) {
         line.outcome = exchange->outcome;
     } else if (how == EXCHANGE_CLIENT_GONE) {
@@ -242,8 +247,8 @@ void exchange_end(struct exchange *exchange, enum exchange_end how, unsigned sta
     if (how == EXCHANGE_REJECTED) {
         exchange->status = status;
     }
-    if (exchange->ticket.state == LIMITER_WAITING) {
-        exchange->queue_ns = all->now_ns - exchange->ticket.arrived_ns;
+    if (exchange->place.ticket.state == LIMITER_WAITING) {
+        exchange->queue_ns = all->now_ns - exchange->place.ticket.arrived_ns;
     }
     write_log(exchange, how);
     exchange_end_fetch(exchange);

@@ -118,9 +118,22 @@ void fetch_try_addresses(struct fetch *fetch, const struct resolver_addresses *a
                                          : gai_strerror(addresses->error));
         return;
     }
+    const char *detail = NULL;
+    struct egress_target target = fetch_target(fetch);
     fetch->addresses = *addresses;
     fetch->next_address = 0;
+    enum problem problem =
+        egress_filter(fetch->fetcher->egress, &target, &fetch->addresses, &detail);
+    if (problem != PROBLEM_NONE) {
+        fetch_fail(fetch, problem, detail);
+        return;
+    }
     begin_attempt(fetch);
+}
+
+struct egress_target fetch_target(const struct fetch *fetch)
+{
+    return (struct egress_target){fetch->origin->name, fetch->origin->port, fetch->egress_grants};
 }
 
 /* Tries the next address with its share of the time that is left to connect. */
@@ -152,6 +165,12 @@ bool fetch_next_address(struct fetch *fetch)
     transfer_stop(fetch);
     begin_attempt(fetch);
     return true;
+}
+
+void fetch_same_address(struct fetch *fetch)
+{
+    transfer_stop(fetch);
+    begin_attempt(fetch);
 }
 
 static const char *timeout_detail(enum problem problem, const struct fetch *fetch)
@@ -200,6 +219,7 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     fetch->upload = request->upload;
     fetch->download = request->download;
     fetch->timeouts = request->timeouts;
+    fetch->egress_grants = request->egress_grants;
     fetch->pool = sockets_hold_pool(fetcher->sockets, request->limiter, request->host);
     if (fetch->pool == NULL || !transfer_prepare(fetch, request)) {
         if (fetch->pool != NULL) {
@@ -290,7 +310,7 @@ void fetch_upload_ready(struct fetch *fetch)
 
 void fetch_download_ready(struct fetch *fetch)
 {
-    if (fetch->download_paused && pipe_room(fetch->download) >= PIPE_BYTES / 2) {
+    if (fetch->download_paused && pipe_is_low(fetch->download)) {
         fetch->activity_ns = fetch->fetcher->now_ns;
         resume(fetch);
     }

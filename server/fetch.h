@@ -16,9 +16,11 @@
 #include "api/origin.h"
 #include "api/problem.h"
 #include "limiter/limiter.h"
+#include "server/egress.h"
 #include "server/pipe.h"
 #include "server/resolver.h"
 #include "server/sockets.h"
+#include "server/tls.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,6 +51,7 @@ struct fetch_request {
     struct pipe *upload; /* the body; its owner closes it at the end */
     struct pipe *download;
     struct fetch_timeouts timeouts;
+    unsigned egress_grants; /* EGRESS_GRANT_... */
     void *owner;
 };
 
@@ -76,12 +79,24 @@ struct fetch_times { /* 0: has not happened */
 struct fetcher_options {
     unsigned lanes;        /* curl multis over which hosts are spread */
     uint64_t keepalive_ns; /* how long an idle connection is kept */
-    const char *ca_file;   /* NULL: the system's roots */
 };
 
 /* libcurl must have been initialised. NULL when out of memory or descriptors. */
 struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
                                const struct fetcher_options *options, uint64_t now_ns);
+
+/*
+ * The policy in force from now on, borrowed until the next one is set; before the first fetch.
+ * Requests that have been sent go on; an idle connection to where the policy does not lead is
+ * closed when somebody would use it.
+ */
+void fetcher_set_egress(struct fetcher *fetcher, const struct egress *egress);
+
+/*
+ * How TLS is spoken from now on, in the same manner. Connections to hosts with which it is spoken
+ * otherwise from now on are closed: idle ones at once, others after their present request.
+ */
+void fetcher_set_tls(struct fetcher *fetcher, const struct tls *tls);
 
 /* Every fetch must be destroyed. Closes all connections; run the loop afterwards. Accepts NULL. */
 void fetcher_destroy(struct fetcher *fetcher);

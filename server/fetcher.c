@@ -16,6 +16,24 @@
 #define SPARES_MAX       256
 #define LANE_CONNECTIONS 4096L /* libcurl's own bound; ours are in sockets.c */
 
+void fetcher_set_egress(struct fetcher *fetcher, const struct egress *egress)
+{
+    fetcher->egress = egress;
+}
+
+void fetcher_set_tls(struct fetcher *fetcher, const struct tls *tls)
+{
+    const struct origin *origin;
+    uint64_t number;
+    int fd = -1;
+    fetcher->tls = tls;
+    while ((fd = sockets_next_tls(fetcher->sockets, fd, &origin, &number)) >= 0) {
+        if (tls_profile_number(tls_find(tls, origin->host)) != number) {
+            sockets_retire(fetcher->sockets, fd);
+        }
+    }
+}
+
 struct fetch *fetcher_take_news(struct fetcher *fetcher)
 {
     struct fetch *fetch = TAILQ_FIRST(&fetcher->news);
@@ -34,6 +52,7 @@ static void destroy(struct fetch *fetch)
         curl_easy_cleanup(fetch->easy);
     }
     curl_slist_free_all(fetch->request_trailers);
+    tls_profile_release(fetch->tls);
     fields_finish(&fetch->head);
     fields_finish(&fetch->tail);
     free(fetch->request_fields);
@@ -45,6 +64,7 @@ static void destroy(struct fetch *fetch)
 static void clear(struct fetch *fetch)
 {
     curl_slist_free_all(fetch->request_trailers);
+    tls_profile_release(fetch->tls);
     fields_reset(&fetch->head);
     fields_reset(&fetch->tail);
     struct fetch kept = *fetch;
@@ -104,10 +124,8 @@ void fetcher_put_spare(struct fetch *fetch)
 static int on_watch(CURL *easy, curl_socket_t fd, int events, void *data, void *unused)
 {
     struct lane *lane = data;
-    struct fetch *fetch = NULL;
-    (void)unused;
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &fetch);
-    sockets_watch(lane->fetcher->sockets, fd, events, fetch != NULL ? &fetch->fd : NULL);
+    (void)easy, (void)unused;
+    sockets_watch(lane->fetcher->sockets, fd, events);
     return 0;
 }
 
@@ -240,10 +258,6 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
                                const struct fetcher_options *options, uint64_t now_ns)
 {
     assert(options->lanes > 0);
-    const char *ca_file = options->ca_file;
-    if (ca_file == NULL) {
-        ca_file = curl_version_info(CURLVERSION_NOW)->cainfo;
-    }
     struct fetcher *fetcher = calloc(1, sizeof *fetcher + options->lanes * sizeof(struct lane));
     if (fetcher == NULL) {
         return NULL;
@@ -257,8 +271,7 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
     fetcher->now_ns = now_ns;
     fetcher->keepalive_ns = options->keepalive_ns;
     fetcher->sockets = sockets_create(loop, options->lanes);
-    fetcher->ca_file = ca_file != NULL ? strdup(ca_file) : NULL;
-    bool good = fetcher->sockets != NULL && (ca_file == NULL || fetcher->ca_file != NULL);
+    bool good = fetcher->sockets != NULL;
     for (; good && fetcher->lane_count < options->lanes; fetcher->lane_count++) {
         good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count]);
     }
@@ -283,6 +296,5 @@ void fetcher_destroy(struct fetcher *fetcher)
         curl_multi_cleanup(fetcher->lanes[i].multi);
     }
     sockets_destroy(fetcher->sockets);
-    free(fetcher->ca_file);
     free(fetcher);
 }

@@ -16,9 +16,6 @@
 #include "server/client.h"
 
 #include <assert.h>
-#include <netdb.h>
-
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -75,6 +72,10 @@ static void close_client(struct client *client)
     if (client->requests == 0 && !client->is_cut && !has_left(client->fd)) {
         exchanges_log_garbage(frontend->exchanges, client->address);
     }
+    if (client->is_unread && !client->is_cut) {
+        lingering_close_soon(frontend->lingering, client->fd);
+    }
+    door_leave(frontend->door, client->fd);
     wheel_disarm(&frontend->wheel, &client->timer);
     if (client->is_gone) {
         TAILQ_REMOVE(&frontend->gone, client, in_gone);
@@ -108,19 +109,6 @@ static void on_hangup(uv_poll_t *poll, int status, int events)
     }
 }
 
-static void print_address(const struct sockaddr *address, socklen_t bytes, char *buffer,
-                          size_t size)
-{
-    char host[INET6_ADDRSTRLEN + 1];
-    char port[8];
-    if (getnameinfo(address, bytes, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        snprintf(buffer, size, "?");
-    } else {
-        snprintf(buffer, size, address->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
-    }
-}
-
 /*
  * Few connections share one room, where libmicrohttpd serves all that are ready with one system
  * call; many are spread, so that no room has more than it can look through quickly.
@@ -141,6 +129,7 @@ void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *addr
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL || uv_poll_init(frontend->loop, &client->hangup, fd) < 0) {
         free(client);
+        door_leave(frontend->door, fd);
         close(fd);
         return;
     }
@@ -149,7 +138,7 @@ void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *addr
     client->room = room;
     client->fd = fd;
     client->hangup.data = client;
-    print_address(address, bytes, client->address, sizeof client->address);
+    door_print_address(address, bytes, client->address);
     uv_poll_start(&client->hangup, UV_DISCONNECT, on_hangup);
     wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
     TAILQ_INSERT_TAIL(&frontend->all, client, in_all);
@@ -290,7 +279,7 @@ static bool open_room(struct frontend *frontend, struct room *room)
     return true;
 }
 
-struct frontend *frontend_create(uv_loop_t *loop, struct exchanges *exchanges,
+struct frontend *frontend_create(uv_loop_t *loop, const struct frontend_parts *parts,
                                  const struct frontend_settings *settings, uint64_t now_ns)
 {
     assert(settings->rooms > 0);
@@ -299,7 +288,9 @@ struct frontend *frontend_create(uv_loop_t *loop, struct exchanges *exchanges,
         return NULL;
     }
     frontend->loop = loop;
-    frontend->exchanges = exchanges;
+    frontend->exchanges = parts->exchanges;
+    frontend->door = parts->door;
+    frontend->lingering = parts->lingering;
     frontend->settings = *settings;
     frontend->now_ns = now_ns;
     wheel_init(&frontend->wheel, now_ns);

@@ -8,7 +8,9 @@
 #ifndef WEIR_SERVER_FRONTEND_H
 #define WEIR_SERVER_FRONTEND_H
 
+#include "server/door.h"
 #include "server/exchange.h"
+#include "server/lingering.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -26,8 +28,15 @@ struct frontend_settings {
     uint64_t keepalive_ns;    /* how long a connection may be idle between requests */
 };
 
-/* EXCHANGES is borrowed. NULL when out of memory or descriptors. */
-struct frontend *frontend_create(uv_loop_t *loop, struct exchanges *exchanges,
+/* What it works with; all borrowed. */
+struct frontend_parts {
+    struct exchanges *exchanges;
+    struct door *door;
+    struct lingering *lingering;
+};
+
+/* NULL when out of memory or descriptors. */
+struct frontend *frontend_create(uv_loop_t *loop, const struct frontend_parts *parts,
                                  const struct frontend_settings *settings, uint64_t now_ns);
 
 /* A reload's deadlines; the other settings stay as they were. */
@@ -39,7 +48,7 @@ void frontend_configure(struct frontend *frontend, const struct frontend_setting
  */
 void frontend_destroy(struct frontend *frontend);
 
-/* Takes over the connected FD, whatever comes of it. */
+/* Takes over the connected FD, which entered by the door, whatever comes of it. */
 void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
                   socklen_t bytes);
 

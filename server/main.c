@@ -1,6 +1,7 @@
 #include "api/config.h"
 #include "server/server.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@ int main(int argc, char *argv[])
 {
     struct config *config = NULL;
     char *error = NULL;
+    bool good;
     switch (config_read(argc, argv, environ, &config, &error)) {
     case CONFIG_HELP:
         fputs(config_help(), stdout);
@@ -19,9 +21,12 @@ int main(int argc, char *argv[])
         puts("weir " WEIR_VERSION);
         return EXIT_SUCCESS;
     case CONFIG_CHECK:
-        puts("the configuration is good");
+        good = server_check(config);
         config_destroy(config);
-        return EXIT_SUCCESS;
+        if (good) {
+            puts("the configuration is good");
+        }
+        return good ? EXIT_SUCCESS : EXIT_CONFIG;
     case CONFIG_BAD_USAGE:
         fprintf(stderr, "weir: %s\n", error);
         free(error);

@@ -19,6 +19,42 @@ static size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+bool pipe_budget_is_spent(const struct pipe_budget *budget)
+{
+    return budget->bytes >= budget->limit;
+}
+
+/* The last quarter of the budget is for pipes that are still small. */
+static bool is_scarce(const struct pipe_budget *budget)
+{
+    return budget->bytes > budget->limit - budget->limit / 4;
+}
+
+/* The most that PIPE may hold now. */
+static size_t bound(const struct pipe *pipe)
+{
+    if (pipe->budget == NULL || !is_scarce(pipe->budget)) {
+        return PIPE_BYTES;
+    }
+    return pipe->capacity > PIPE_LEAST_BYTES ? pipe->capacity : PIPE_LEAST_BYTES;
+}
+
+/* PIPE's memory is FROM bytes no longer, but TO. */
+static void account(struct pipe *pipe, size_t from, size_t to)
+{
+    struct pipe_budget *budget = pipe->budget;
+    if (budget == NULL) {
+        return;
+    }
+    assert(budget->bytes >= from);
+    bool was_scarce = is_scarce(budget);
+    budget->bytes = budget->bytes - from + to;
+    budget->scarce_total += !was_scarce && is_scarce(budget) ? 1 : 0;
+    if (budget->bytes > budget->peak_bytes) {
+        budget->peak_bytes = budget->bytes;
+    }
+}
+
 /* Copies the first BYTES of what is in the pipe, which it holds, and leaves them there. */
 static void copy_out(const struct pipe *pipe, char *buffer, size_t bytes)
 {
@@ -43,6 +79,7 @@ static bool resize(struct pipe *pipe, size_t capacity)
     }
     copy_out(pipe, memory, pipe->length);
     free(pipe->memory);
+    account(pipe, pipe->capacity, capacity);
     pipe->memory = memory;
     pipe->capacity = capacity;
     pipe->start = 0;
@@ -77,7 +114,12 @@ static void straighten(struct pipe *pipe)
 size_t pipe_room(const struct pipe *pipe)
 {
     check(pipe);
-    return PIPE_BYTES - pipe->length;
+    return bound(pipe) - pipe->length;
+}
+
+bool pipe_is_low(const struct pipe *pipe)
+{
+    return pipe->length <= bound(pipe) / 2;
 }
 
 bool pipe_write(struct pipe *pipe, const void *data, size_t bytes)
@@ -97,7 +139,7 @@ bool pipe_write(struct pipe *pipe, const void *data, size_t bytes)
         while (capacity < length) {
             capacity *= 2;
         }
-        if (!resize(pipe, min(capacity, PIPE_BYTES))) {
+        if (!resize(pipe, min(capacity, bound(pipe)))) {
             return false;
         }
     }
@@ -149,6 +191,7 @@ char *pipe_take(struct pipe *pipe, size_t *ret_bytes)
     char *memory = pipe->memory;
 
     *ret_bytes = pipe->length;
+    pipe->taken += pipe->capacity;
     pipe->memory = NULL;
     pipe->capacity = 0;
     pipe->length = 0;
@@ -159,5 +202,6 @@ void pipe_finish(struct pipe *pipe)
 {
     check(pipe);
     free(pipe->memory);
-    *pipe = (struct pipe){0};
+    account(pipe, pipe->capacity + pipe->taken, 0);
+    *pipe = (struct pipe){.budget = pipe->budget};
 }

@@ -59,7 +59,7 @@ struct resolver {
     resolver_lookup *look_up;
     struct resolver_entry *entries;
     struct entry_list idle; /* the longest unused first */
-    struct query_list ready;
+    struct query_list ready[RESOLVER_MAILBOXES];
     unsigned lookups;
 };
 
@@ -233,7 +233,7 @@ static void finish_lookup(struct lookup *lookup)
     resolver->lookups--;
     while ((query = TAILQ_FIRST(&entry->waiting)) != NULL) {
         TAILQ_REMOVE(&entry->waiting, query, link);
-        TAILQ_INSERT_TAIL(&resolver->ready, query, link);
+        TAILQ_INSERT_TAIL(&resolver->ready[query->mailbox], query, link);
         query->ready = true;
         entry->untaken++;
     }
@@ -292,7 +292,9 @@ struct resolver *resolver_create(uv_loop_t *loop)
     resolver->loop = loop;
     resolver->look_up = getaddrinfo;
     TAILQ_INIT(&resolver->idle);
-    TAILQ_INIT(&resolver->ready);
+    for (unsigned i = 0; i < RESOLVER_MAILBOXES; i++) {
+        TAILQ_INIT(&resolver->ready[i]);
+    }
     return resolver;
 }
 
@@ -309,7 +311,9 @@ void resolver_destroy(struct resolver *resolver)
     if (resolver == NULL) {
         return;
     }
-    assert(TAILQ_EMPTY(&resolver->ready));
+    for (unsigned i = 0; i < RESOLVER_MAILBOXES; i++) {
+        assert(TAILQ_EMPTY(&resolver->ready[i]));
+    }
     HASH_ITER (hh, resolver->entries, entry, next) {
         assert(TAILQ_EMPTY(&entry->waiting));
         if (entry->lookup != NULL) {
@@ -325,7 +329,7 @@ void resolver_destroy(struct resolver *resolver)
 bool resolver_ask(struct resolver *resolver, const char *name, struct resolver_query *query,
                   uint64_t now_ns, struct resolver_addresses *ret_addresses)
 {
-    assert(query->entry == NULL && !query->ready);
+    assert(query->entry == NULL && !query->ready && query->mailbox < RESOLVER_MAILBOXES);
     if (read_literal(name, ret_addresses)) {
         return true;
     }
@@ -354,7 +358,14 @@ bool resolver_ask(struct resolver *resolver, const char *name, struct resolver_q
 struct resolver_query *resolver_take(struct resolver *resolver,
                                      struct resolver_addresses *ret_addresses)
 {
-    struct resolver_query *query = TAILQ_FIRST(&resolver->ready);
+    return resolver_take_from(resolver, RESOLVER_FETCHES, ret_addresses);
+}
+
+struct resolver_query *resolver_take_from(struct resolver *resolver, unsigned mailbox,
+                                          struct resolver_addresses *ret_addresses)
+{
+    assert(mailbox < RESOLVER_MAILBOXES);
+    struct resolver_query *query = TAILQ_FIRST(&resolver->ready[mailbox]);
 
     if (query != NULL) {
         *ret_addresses = query->entry->answer;
@@ -377,7 +388,7 @@ void resolver_cancel(struct resolver *resolver, struct resolver_query *query)
     }
     assert(entry->resolver == resolver);
     if (query->ready) {
-        TAILQ_REMOVE(&resolver->ready, query, link);
+        TAILQ_REMOVE(&resolver->ready[query->mailbox], query, link);
         entry->untaken--;
         put_entry(entry);
     } else {

@@ -35,8 +35,12 @@ struct resolver_addresses {
 struct resolver_query {
     TAILQ_ENTRY(resolver_query) link;
     struct resolver_entry *entry; /* while it waits or is ready: the resolver's business */
+    unsigned mailbox; /* where its answer goes: set by the asker before each resolver_ask() */
     bool ready;
 };
+
+/* Who asks, and so whose resolver_take() returns it. */
+enum { RESOLVER_FETCHES, RESOLVER_TUNNELS, RESOLVER_MAILBOXES };
 
 struct resolver;
 
@@ -58,9 +62,13 @@ void resolver_destroy(struct resolver *resolver);
 bool resolver_ask(struct resolver *resolver, const char *name, struct resolver_query *query,
                   uint64_t now_ns, struct resolver_addresses *ret_addresses);
 
-/* The next query whose look-up has ended, with its answer; or NULL. */
+/* The next query of RESOLVER_FETCHES whose look-up has ended, with its answer; or NULL. */
 struct resolver_query *resolver_take(struct resolver *resolver,
                                      struct resolver_addresses *ret_addresses);
+
+/* The same, of MAILBOX. */
+struct resolver_query *resolver_take_from(struct resolver *resolver, unsigned mailbox,
+                                          struct resolver_addresses *ret_addresses);
 
 /* Whether a look-up is under way; libuv cannot end one, only wait for it. */
 bool resolver_is_busy(const struct resolver *resolver);

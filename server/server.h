@@ -16,6 +16,12 @@ struct server_reload {
 struct server;
 
 /*
+ * Whether the files that CONFIG names (secrets, certificates, keys) are good. False after one clear
+ * line on stderr.
+ */
+bool server_check(const struct config *config);
+
+/*
  * Makes a server that listens. It owns CONFIG from then on, in any case. NULL after one clear line
  * on stderr.
  */

@@ -1,7 +1,7 @@
 /*
  * See sockets.h.
  *
- * A socket is found by its descriptor, in an array. Three facts about libcurl shape this file:
+ * A socket is found by its descriptor, in an array. Four facts about libcurl shape this file:
  *   - It calls the close callback for connections, but closes a socket that never became one (a
  *     refused or timed-out connect, a cancelled one) behind our back: hence sockets_set_idle()
  * forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the old
@@ -19,9 +19,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define PORT_BUCKETS 1024
 
 enum socket_state { SOCKET_CONNECTING, SOCKET_BUSY, SOCKET_IDLE, SOCKET_RETIRED, SOCKET_GONE };
 
@@ -32,6 +36,7 @@ struct socket {
     TAILQ_ENTRY(socket) in_pool;
     TAILQ_ENTRY(socket) in_idle;
     TAILQ_ENTRY(socket) in_ready;
+    TAILQ_ENTRY(socket) in_port;
     enum socket_state state;
     unsigned lane;
     int fd;
@@ -40,7 +45,14 @@ struct socket {
     int ready;  /* uv events that came */
     bool is_ready;
     int *holder; /* the fetch's note of the descriptor, or NULL */
+    int port;
+    int local_port; /* 0 until it is connected */
+    char address[INET6_ADDRSTRLEN];
+    char local_address[INET6_ADDRSTRLEN];
     uint64_t idle_since_ns;
+    struct origin *origin; /* held, with TLS; NULL without */
+    uint64_t tls_number;
+    bool doomed; /* retired as soon as it is idle */
 };
 
 TAILQ_HEAD(socket_list, socket);
@@ -54,6 +66,8 @@ struct sockets {
     uint32_t count;
     struct socket_list idle; /* of all pools, longest idle first */
     struct socket_list ready;
+    TAILQ_HEAD(, socket_pool) contended;
+    struct socket_list by_port[PORT_BUCKETS]; /* connected ones, by their local port */
 };
 
 struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
@@ -67,6 +81,10 @@ struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
     sockets->lanes = lanes;
     TAILQ_INIT(&sockets->idle);
     TAILQ_INIT(&sockets->ready);
+    TAILQ_INIT(&sockets->contended);
+    for (size_t i = 0; i < PORT_BUCKETS; i++) {
+        TAILQ_INIT(&sockets->by_port[i]);
+    }
     return sockets;
 }
 
@@ -89,11 +107,13 @@ struct socket_pool *sockets_hold_pool(struct sockets *sockets, struct limiter *l
         if (pool == NULL) {
             return NULL;
         }
+        pool->owner = sockets;
         pool->host = host;
         pool->limiter = limiter;
         pool->lane = sockets->next_lane;
         sockets->next_lane = (sockets->next_lane + 1) % sockets->lanes;
         TAILQ_INIT(&pool->idle_list);
+        TAILQ_INIT(&pool->quiet);
         limiter_attach(limiter, host, pool);
     }
     pool->fetches++;
@@ -103,6 +123,10 @@ struct socket_pool *sockets_hold_pool(struct sockets *sockets, struct limiter *l
 static void free_unused_pool(struct socket_pool *pool)
 {
     if (pool->fetches == 0 && pool->open == 0) {
+        assert(pool->tunnels == 0 && !pool->contention.armed);
+        if (pool->is_contended) {
+            TAILQ_REMOVE(&pool->owner->contended, pool, in_contended);
+        }
         limiter_attach(pool->limiter, pool->host, NULL);
         free(pool);
     }
@@ -196,7 +220,14 @@ uint64_t sockets_oldest_idle_ns(const struct sockets *sockets)
 
 static void on_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct socket *socket = handle->data;
+    origin_release(socket->origin);
+    free(socket);
+}
+
+static struct socket_list *bucket_of(struct sockets *sockets, int local_port)
+{
+    return &sockets->by_port[(unsigned)local_port % PORT_BUCKETS];
 }
 
 /* Takes SOCKET out of everything; its memory goes when libuv has let go of it. */
@@ -210,6 +241,9 @@ static void forget(struct socket *socket)
     if (socket->is_ready) {
         TAILQ_REMOVE(&sockets->ready, socket, in_ready);
         socket->is_ready = false;
+    }
+    if (socket->local_port != 0) {
+        TAILQ_REMOVE(bucket_of(sockets, socket->local_port), socket, in_port);
     }
     move(socket, SOCKET_GONE);
     uv_close((uv_handle_t *)&socket->poll, on_closed);
@@ -307,7 +341,49 @@ int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, 
     return fd;
 }
 
-void sockets_watch(struct sockets *sockets, int fd, int events, int *holder)
+int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family)
+{
+    sockets_trim(sockets, pool, limiter_host_limit(pool->host) - 1);
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0) {
+        return -1;
+    }
+    if (find(sockets, fd) != NULL) {
+        forget(find(sockets, fd)); /* libcurl closed it without a word */
+    }
+    pool->open++;
+    sockets->count++;
+    return fd;
+}
+
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd)
+{
+    assert(pool->open > 0 && pool->fetches > 0);
+    pool->open--;
+    sockets->count--;
+    close(fd);
+}
+
+void sockets_note_waiter(struct sockets *sockets, const struct limiter_host *host)
+{
+    struct socket_pool *pool = sockets_pool(host);
+    if (pool != NULL && pool->tunnels > 0 && !pool->is_contended) {
+        pool->is_contended = true;
+        TAILQ_INSERT_TAIL(&sockets->contended, pool, in_contended);
+    }
+}
+
+struct socket_pool *sockets_take_contended(struct sockets *sockets)
+{
+    struct socket_pool *pool = TAILQ_FIRST(&sockets->contended);
+    if (pool != NULL) {
+        TAILQ_REMOVE(&sockets->contended, pool, in_contended);
+        pool->is_contended = false;
+    }
+    return pool;
+}
+
+void sockets_watch(struct sockets *sockets, int fd, int events)
 {
     struct socket *socket = find(sockets, fd);
     if (socket == NULL) {
@@ -318,22 +394,84 @@ void sockets_watch(struct sockets *sockets, int fd, int events, int *holder)
     if (events == CURL_POLL_REMOVE) {
         socket->wanted = 0;
     }
-    if (socket->state == SOCKET_IDLE && socket->wanted != 0) {
-        move(socket, SOCKET_BUSY); /* reused */
-        socket->holder = holder;
-        *holder = fd;
-    }
     if (socket->state == SOCKET_CONNECTING && socket->wanted == 0) {
         poll_only(socket, 0); /* it may be closed the next moment without a word */
-    } else if (socket->state != SOCKET_RETIRED) {
+    } else {
         poll_only(socket, socket->wanted | (socket->polled & UV_READABLE));
     }
 }
 
-void sockets_set_connected(struct sockets *sockets, int fd)
+void sockets_set_tls(struct sockets *sockets, int fd, struct origin *origin, uint64_t number)
 {
     struct socket *socket = find(sockets, fd);
-    if (socket != NULL && socket->state == SOCKET_CONNECTING) {
+    assert(socket != NULL && socket->origin == NULL);
+    socket->origin = origin_hold(origin);
+    socket->tls_number = number;
+}
+
+int sockets_next_tls(const struct sockets *sockets, int fd, const struct origin **ret_origin,
+                     uint64_t *ret_number)
+{
+    for (fd++; fd < sockets->capacity; fd++) {
+        const struct socket *socket = sockets->by_fd[fd];
+        if (socket != NULL && socket->origin != NULL && socket->state != SOCKET_RETIRED) {
+            *ret_origin = socket->origin;
+            *ret_number = socket->tls_number;
+            return fd;
+        }
+    }
+    return -1;
+}
+
+void sockets_retire(struct sockets *sockets, int fd)
+{
+    struct socket *socket = find(sockets, fd);
+    assert(socket != NULL);
+    socket->doomed = true;
+    if (socket->state == SOCKET_IDLE) {
+        retire(socket);
+    }
+}
+
+static void note_ends(struct socket *socket, const struct socket_ends *ends)
+{
+    socket->port = ends->port;
+    socket->local_port = ends->local_port;
+    snprintf(socket->address, sizeof socket->address, "%s", ends->address);
+    snprintf(socket->local_address, sizeof socket->local_address, "%s", ends->local_address);
+    TAILQ_INSERT_TAIL(bucket_of(socket->owner, ends->local_port), socket, in_port);
+}
+
+static struct socket *find_by_ends(struct sockets *sockets, const struct socket_ends *ends)
+{
+    struct socket *socket;
+    TAILQ_FOREACH (socket, bucket_of(sockets, ends->local_port), in_port) {
+        if (socket->local_port == ends->local_port && socket->port == ends->port &&
+            strcmp(socket->address, ends->address) == 0 &&
+            strcmp(socket->local_address, ends->local_address) == 0) {
+            return socket;
+        }
+    }
+    return NULL;
+}
+
+void sockets_set_busy(struct sockets *sockets, const struct socket_ends *ends, int *holder)
+{
+    struct socket *socket = find(sockets, *holder);
+    if (socket != NULL && socket->local_port == 0) {
+        note_ends(socket, ends); /* just opened for this fetch */
+    } else {
+        socket = find_by_ends(sockets, ends);
+    }
+    if (socket == NULL || socket->pool == NULL) {
+        return;
+    }
+    if (socket->holder != NULL && socket->holder != holder) {
+        *socket->holder = -1; /* its transfer is over, only not collected yet */
+    }
+    socket->holder = holder;
+    *holder = socket->fd;
+    if (socket->state != SOCKET_BUSY) {
         move(socket, SOCKET_BUSY);
     }
 }
@@ -354,7 +492,11 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
         socket->idle_since_ns = now_ns;
         move(socket, SOCKET_IDLE);
         struct socket_pool *pool = socket->pool;
-        sockets_trim(sockets, pool, limiter_host_limit(pool->host));
+        if (socket->doomed) {
+            retire(socket);
+        } else {
+            sockets_trim(sockets, pool, limiter_host_limit(pool->host));
+        }
     }
 }
 

@@ -6,7 +6,7 @@
  * ones included. Where a new connection would be one too many, the host's longest idle one is shut
  * down first.
  *
- *   CONNECTING --connected--> BUSY --fetch ended--> IDLE --watched--> BUSY ...
+ *   CONNECTING --connected--> BUSY --fetch ended--> IDLE --reused--> BUSY ...
  *   any state  --closed or forgotten--> gone
  *   IDLE --retired--> RETIRED: shut down by us or closed by the upstream; not counted any more, its
  *                     descriptor is libcurl's until that finds it dead
@@ -16,6 +16,7 @@
 #ifndef WEIR_SERVER_SOCKETS_H
 #define WEIR_SERVER_SOCKETS_H
 
+#include "api/origin.h"
 #include "limiter/limiter.h"
 
 #include <stdbool.h>
@@ -25,16 +26,25 @@
 
 struct sockets;
 struct socket;
+struct tunnel;
 
 /* What a host's connections and fetches have in common; lives while it has either. */
 struct socket_pool {
+    struct sockets *owner;
     struct limiter_host *host;
     struct limiter *limiter;
     unsigned lane;    /* all of a host's connections are in one curl multi */
     uint32_t fetches; /* that hold the pool */
-    uint32_t open;    /* connections, without retired ones */
+    uint32_t open;    /* connections, without retired ones; those of tunnels too */
     uint32_t idle;
     TAILQ_HEAD(, socket) idle_list; /* longest idle first */
+
+    /* What tunnels keep here, of those of this host (server/tunnel.h). */
+    uint32_t tunnels; /* that hold a slot */
+    TAILQ_HEAD(, tunnel) quiet;    /* open ones with nothing on its way, longest silent first */
+    struct wheel_timer contention; /* when to look for silent ones, while somebody waits */
+    TAILQ_ENTRY(socket_pool) in_contended;
+    bool is_contended;
 };
 
 struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes);
@@ -59,11 +69,50 @@ struct socket_pool *sockets_pool(const struct limiter_host *host);
  */
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder);
 
-/* libcurl wants to know of EVENTS (CURL_POLL_IN ...) at FD, for the fetch that has HOLDER. */
-void sockets_watch(struct sockets *sockets, int fd, int events, int *holder);
+/*
+ * Opens a socket of FAMILY for a tunnel that holds POOL, after making room for it. It counts as one
+ * of the host's connections until sockets_close_tunnel(); all else about it is the tunnel's. Returns
+ * -1 with errno set.
+ */
+int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family);
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd);
 
-/* FD, opened for a fetch, has become its connection. */
-void sockets_set_connected(struct sockets *sockets, int fd);
+/* Somebody waits for a slot of HOST: remembered where HOST has tunnels. */
+void sockets_note_waiter(struct sockets *sockets, const struct limiter_host *host);
+
+/* The next pool of a host with tunnels for which somebody has come to wait; or NULL. */
+struct socket_pool *sockets_take_contended(struct sockets *sockets);
+
+/* libcurl wants to know of EVENTS (CURL_POLL_IN ...) at FD. */
+void sockets_watch(struct sockets *sockets, int fd, int events);
+
+/* Both ends of a connection, which tell it from all others. */
+struct socket_ends {
+    const char *address;
+    const char *local_address;
+    int port;
+    int local_port;
+};
+
+/*
+ * The connection with these ENDS serves the fetch that has HOLDER from now on: it was opened for
+ * it, or is used again. Of a reused one sockets_watch() may not be told, where its transfer ends or
+ * pauses in its first step.
+ */
+void sockets_set_busy(struct sockets *sockets, const struct socket_ends *ends, int *holder);
+
+/* FD, just opened, will speak TLS with ORIGIN, which is held, in the manner that has NUMBER. */
+void sockets_set_tls(struct sockets *sockets, int fd, struct origin *origin, uint64_t number);
+
+/*
+ * The next descriptor after FD (-1: the first) that speaks TLS, its origin and manner; -1: there is
+ * none. Any may be retired on the way.
+ */
+int sockets_next_tls(const struct sockets *sockets, int fd, const struct origin **ret_origin,
+                     uint64_t *ret_number);
+
+/* Shuts FD down: at once where it is idle, otherwise as soon as it is. */
+void sockets_retire(struct sockets *sockets, int fd);
 
 /*
  * The fetch that used FD has ended and its HOLDER goes: what is connected is idle from now on, what

@@ -13,6 +13,7 @@
  */
 #include "server/transfer.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define READ_BYTES 65536L
+#define READ_BYTES 61440L
 
 /* --- callbacks of one transfer --- */
 
@@ -127,13 +128,38 @@ static int on_upload_trailers(struct curl_slist **ret_list, void *data)
     return CURL_TRAILERFUNC_OK;
 }
 
+/*
+ * A connection may have been opened under other rules, or for a target to which other rules apply.
+ * One that was opened for this attempt has been judged as it was.
+ */
+static bool may_use(struct fetch *fetch, const char *address)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    const struct sockaddr *peer = (const struct sockaddr *)&v6;
+    struct egress_target target = fetch_target(fetch);
+    const char *detail;
+    if (fetch->opened) {
+        fetch->opened = false;
+        return true;
+    }
+    if (inet_pton(AF_INET, address, &v4.sin_addr) == 1) {
+        peer = (const struct sockaddr *)&v4;
+    } else if (inet_pton(AF_INET6, address, &v6.sin6_addr) != 1) {
+        return false;
+    }
+    return egress_check_address(fetch->fetcher->egress, &target, peer, &detail) == PROBLEM_NONE;
+}
+
 static int on_connected(void *data, char *address, char *local_address, int port, int local_port)
 {
     struct fetch *fetch = data;
-    (void)address, (void)local_address, (void)port, (void)local_port;
-    if (fetch->fd >= 0) {
-        sockets_set_connected(fetch->fetcher->sockets, fetch->fd);
+    if (!may_use(fetch, address)) {
+        fetch->barred = true;
+        return CURL_PREREQFUNC_ABORT;
     }
+    struct socket_ends ends = {address, local_address, port, local_port};
+    sockets_set_busy(fetch->fetcher->sockets, &ends, &fetch->fd);
     if (fetch->phase == FETCH_CONNECTING) {
         fetch->times.connected_ns = fetch->fetcher->now_ns;
         fetch_move(fetch, FETCH_WAITING);
@@ -155,6 +181,15 @@ static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_socka
         return CURL_SOCKET_BAD;
     }
     assert(fetch->next_address < fetch->addresses.count);
+    const char *detail;
+    struct egress_target target = fetch_target(fetch);
+    enum problem problem =
+        egress_check_address(fetch->fetcher->egress, &target,
+                             &fetch->addresses.at[fetch->next_address].any, &detail);
+    if (problem != PROBLEM_NONE) { /* the rules have changed since the addresses were sifted */
+        refuse(fetch, problem, detail);
+        return CURL_SOCKET_BAD;
+    }
     struct sockaddr_storage *place = (struct sockaddr_storage *)(void *)&address->addr;
     if (fetch->addresses.at[fetch->next_address].any.sa_family == AF_INET6) {
         struct sockaddr_in6 v6 = fetch->addresses.at[fetch->next_address].v6;
@@ -174,7 +209,21 @@ static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_socka
         fetch->open_error = errno;
         return CURL_SOCKET_BAD;
     }
+    fetch->opened = true;
+    if (fetch->tls != NULL) {
+        sockets_set_tls(fetch->fetcher->sockets, fd, fetch->origin, tls_profile_number(fetch->tls));
+        if (tls_find(fetch->fetcher->tls, fetch->origin->host) != fetch->tls) {
+            sockets_retire(fetch->fetcher->sockets, fd); /* a reload came in between */
+        }
+    }
     return fd;
+}
+
+static CURLcode on_tls(CURL *easy, void *context, void *data)
+{
+    const struct fetch *fetch = data;
+    (void)easy;
+    return tls_profile_apply(fetch->tls, context) ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
 }
 
 static int on_close(void *data, curl_socket_t fd)
@@ -210,8 +259,9 @@ bool transfer_set_template(struct fetch *fetch)
     SET(CURLOPT_MAXAGE_CONN, (long)(fetcher->keepalive_ns / UINT64_C(1000000000)) + 1);
     SET(CURLOPT_BUFFERSIZE, READ_BYTES);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, READ_BYTES);
-    SET(CURLOPT_CAPATH, NULL); /* else every TLS connection reads all certificates */
-    SET(CURLOPT_CAINFO, fetcher->ca_file);
+    SET(CURLOPT_CAINFO, NULL); /* else each multi reads all certificates */
+    SET(CURLOPT_SSL_CTX_FUNCTION, on_tls);
+    SET(CURLOPT_SSL_CTX_DATA, fetch);
     SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
     SET(CURLOPT_OPENSOCKETDATA, fetch);
     SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
@@ -395,15 +445,37 @@ static bool give_stand_in(struct fetch *fetch, struct lane *lane)
     return true;
 }
 
+/*
+ * How TLS is spoken with the origin, as it is now. All of it is set in on_tls(). The CA path, at
+ * which there is nothing, is the profile's name: libcurl compares it, and so never uses a
+ * connection or a TLS session that was made with another profile.
+ */
+static bool choose_tls(struct fetch *fetch)
+{
+    CURL *easy = fetch->easy;
+    bool good = true;
+    if (!fetch->origin->tls) {
+        return true;
+    }
+    tls_profile_release(fetch->tls);
+    fetch->tls = tls_profile_hold(tls_find(fetch->fetcher->tls, fetch->origin->host));
+    bool verifies = tls_profile_verifies(fetch->tls);
+    SET(CURLOPT_CAPATH, tls_profile_name(fetch->tls));
+    SET(CURLOPT_SSL_VERIFYPEER, verifies ? 1L : 0L);
+    SET(CURLOPT_SSL_VERIFYHOST, verifies ? 2L : 0L);
+    return good;
+}
+
 bool transfer_start(struct fetch *fetch)
 {
     struct lane *lane = &fetch->fetcher->lanes[fetch->pool->lane];
     assert(!fetch->is_added);
-    if (!give_stand_in(fetch, lane) ||
+    if (!choose_tls(fetch) || !give_stand_in(fetch, lane) ||
         curl_multi_add_handle(lane->multi, fetch->easy) != CURLM_OK) {
         return false;
     }
     fetch->is_added = true;
+    fetch->opened = false;
     return true;
 }
 
@@ -421,6 +493,17 @@ void transfer_stop(struct fetch *fetch)
 }
 
 /* --- how a transfer ended --- */
+
+/*
+ * Whether it was TLS that ended the connection, with an alert or a close right behind the
+ * handshake. So it is, with version 1.3, where the upstream does not like our certificate, or
+ * misses one, because for us the handshake is over by then.
+ */
+static bool broke_off_tls(const struct fetch *fetch)
+{
+    return fetch->tls != NULL && !fetch->has_answer &&
+           (!fetch->was_sent || strstr(fetch->error, " alert ") != NULL);
+}
 
 static enum problem problem_of(const struct fetch *fetch, CURLcode code, const char **ret_detail)
 {
@@ -453,6 +536,12 @@ static enum problem problem_of(const struct fetch *fetch, CURLcode code, const c
     case CURLE_RECV_ERROR:
     case CURLE_SEND_FAIL_REWIND:
     case CURLE_PARTIAL_FILE:
+        if (broke_off_tls(fetch)) {
+            *ret_detail = fetch->was_sent ? fetch->error
+                                          : "the upstream closed the connection right after the "
+                                            "TLS handshake";
+            return PROBLEM_TLS_PROTOCOL_ERROR;
+        }
         *ret_detail = fetch->has_answer ? "the upstream broke off in the middle of its answer"
                                         : "the upstream closed the connection before its answer "
                                           "was complete";
@@ -474,6 +563,12 @@ void transfer_ended(struct fetch *fetch, CURLcode code)
         fields_settle(&fetch->tail);
         transfer_stop(fetch);
         fetch_move(fetch, FETCH_ENDED);
+        return;
+    }
+    if (fetch->barred && (fetch->resendable || !fetch->was_sent)) {
+        /* that connection is closed now: another, or a new one */
+        fetch->barred = false;
+        fetch_same_address(fetch);
         return;
     }
     bool refused = code == CURLE_COULDNT_CONNECT && fetch->open_error == 0 && !fetch->was_sent;

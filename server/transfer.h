@@ -7,6 +7,7 @@
 
 #include "api/fields.h"
 #include "server/fetch.h"
+#include "server/tls.h"
 
 #include <curl/curl.h>
 
@@ -38,6 +39,8 @@ struct fetch {
     uint64_t attempt_deadline_ns;
     struct resolver_addresses addresses;
     unsigned next_address;
+    unsigned egress_grants;
+    struct tls_profile *tls; /* held; of the present attempt, NULL without TLS */
 
     bool has_news;
     bool is_resumed;
@@ -49,6 +52,8 @@ struct fetch {
     bool was_sent;    /* the request may have reached the upstream */
     bool resendable;  /* nothing happens twice if the request is sent twice */
     bool vetoed;      /* a second sending was refused */
+    bool opened;      /* the connection was opened for this attempt */
+    bool barred;      /* the connection that was to be reused leads where this fetch may not */
     bool knows_ports; /* the easy handle looks for the lane's stand-in addresses */
     bool is_spent;    /* the easy handle must not be used again */
     int open_error;   /* errno where no socket could be had */
@@ -84,9 +89,10 @@ struct fetcher {
     struct wheel wheel;
     struct resolver *resolver;
     struct sockets *sockets;
+    const struct egress *egress; /* borrowed */
     uint64_t keepalive_ns;
     uint64_t now_ns;
-    char *ca_file;
+    const struct tls *tls; /* borrowed */
     TAILQ_HEAD(, fetch) news;
     TAILQ_HEAD(, fetch) resumed;
     TAILQ_HEAD(, fetch) spares;
@@ -105,6 +111,12 @@ void fetch_try_addresses(struct fetch *fetch, const struct resolver_addresses *a
 
 /* The present address did not answer. Returns true where another is now being tried. */
 bool fetch_next_address(struct fetch *fetch);
+
+/* The same address once more. */
+void fetch_same_address(struct fetch *fetch);
+
+/* Where it goes, as egress rules see it. */
+struct egress_target fetch_target(const struct fetch *fetch);
 
 /* transfer.c: one transfer */
 

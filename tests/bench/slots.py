@@ -116,7 +116,7 @@ class Side:
         self.process = subprocess.Popen(
             [settings.weir, "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin}",
              "--limit", str(self.limit), "--queue", "100000", "--queue-timeout", "600s",
-             "--log-format", log],
+             "--log-format", log, "--allow-private"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def start_haproxy(self, settings, stack):

@@ -72,12 +72,15 @@ class Client:
     """One connection."""
 
     def __init__(self, address, deadline_s=DEADLINE_S, receive_buffer_bytes=None):
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        """ADDRESS is a host and a port, or the path of a unix socket."""
+        family = (socket.AF_UNIX if isinstance(address, str) else
+                  socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(deadline_s)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect(address)
         self.buffer = b""
         self.ended = False
@@ -161,7 +164,8 @@ class Client:
         except Truncated:
             return
 
-    def _body(self, method, answer):
+    def body_pieces(self, method, answer):
+        """The body of ANSWER to a METHOD request, in the pieces in which it comes."""
         lengths, codings = answer.all("Content-Length"), answer.all("Transfer-Encoding")
         if len(lengths) > 1 or len(codings) > 1 or (lengths and codings):
             raise BadAnswer(f"conflicting lengths: {answer.headers}")
@@ -200,7 +204,7 @@ class Client:
             return None
         pieces = []
         try:
-            for piece in self._body(method, answer):
+            for piece in self.body_pieces(method, answer):
                 (sink or pieces.append)(piece)
             answer.complete = True
         except Truncated:

@@ -9,9 +9,6 @@ from client import fetch_target, request_bytes, target_for
 from test_limits import FORMS
 from weir import limited
 
-# What CONNECT is answered with while there are no tunnels.
-CONNECT_STATUS = 404
-
 
 @pytest.fixture
 def weir(shared_weir):
@@ -248,11 +245,16 @@ def test_another_target_is_not_found_and_told_the_forms(weir, target):
     assert "/fetch?url=" in json.loads(answer.body)["detail"]
 
 
-def test_connect_is_answered_by_a_problem(weir, upstream):
-    client = weir.client().ask("CONNECT", f"127.0.0.1:{upstream.port}")
+def test_connect_on_a_used_connection_is_told_to_open_another(weir, upstream):
+    client = weir.client().ask("GET", target_for(upstream.url("/"), "fetch"))
+    assert client.read().status == 200
+    client.ask("CONNECT", f"127.0.0.1:{upstream.port}")
     answer = client.read()
-    assert answer.status == CONNECT_STATUS
-    assert not upstream.connections
+    assert answer.status == 400
+    assert "open a new one" in json.loads(answer.body)["detail"]
+    assert answer.get("Connection") == "close"
+    client.wait_end()
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"G", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b",

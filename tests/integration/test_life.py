@@ -121,7 +121,7 @@ def test_help_names_every_flag_of_daily_use():
     ran = run_weir("--help")
     assert ran.returncode == 0 and ran.stderr == ""
     for flag in ("--listen", "--admin", "--limit", "--queue", "--queue-timeout", "--config",
-                 "--check-config", "--version", "--help"):
+                 "--check-config", "--allow-private", "--version", "--help"):
         assert flag in ran.stdout
 
 
@@ -252,7 +252,8 @@ def test_the_log_may_be_off(start_weir, upstream):
 
 
 def test_a_log_that_nobody_reads_any_more_does_no_harm(tmp_path, upstream):
-    process = subprocess.Popen([BINARY, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    process = subprocess.Popen([BINARY, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                                "--allow-private"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         process.stdout.close()

@@ -9,6 +9,7 @@ shows as more."""
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 
@@ -249,7 +250,9 @@ class Upstream:
         try:
             connection.socket.sendall(self.greeting)
             if self.tls and connection.socket.recv(1, socket.MSG_PEEK) == b"\x16":
-                connection.socket = self.tls.wrap_socket(connection.socket, server_side=True)
+                connection.socket = self.tls.wrap_socket(connection.socket, server_side=True,
+                                                         do_handshake_on_connect=False)
+                self._shake_hands(connection.socket)
             while not self.stopping:
                 self._serve_one(connection)
         except (Gone, OSError):
@@ -258,6 +261,16 @@ class Upstream:
             self.errors.append(error)
         finally:
             self._close(connection)
+
+    @staticmethod
+    def _shake_hands(sock):
+        try:
+            sock.do_handshake()
+        except ssl.SSLError:  # the peer is to see why, and not a reset
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(262144):
+                pass
+            raise Gone from None
 
     def _serve_one(self, connection):
         while not connection.buffer:

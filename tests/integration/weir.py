@@ -13,7 +13,7 @@ from waiting import DEADLINE_S, wait_until
 BINARY = os.environ.get("WEIR_BINARY", "")
 
 # Flags that every test needs, because its upstreams are on loopback addresses.
-DEFAULT_FLAGS = []
+DEFAULT_FLAGS = ["--allow-private"]
 
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "exitcode=99:detect_leaks=1:detect_stack_use_after_return=0",
@@ -23,6 +23,10 @@ SANITIZER_OPTIONS = {
 # Where a test names hosts: its own /etc/hosts, and no other source of names.
 IN_OWN_NAMES = ("mount --bind {0}/hosts /etc/hosts && mount --bind {0}/nsswitch.conf "
                 "/etc/nsswitch.conf && exec \"$0\" \"$@\"")
+
+# Where a test is the name server itself.
+BY_OWN_NAMESERVER = ("mount --bind {0}/resolv.conf /etc/resolv.conf && mount --bind {0}/nsswitch.conf "
+                     "/etc/nsswitch.conf && exec \"$0\" \"$@\"")
 
 
 def can_name_hosts():
@@ -111,18 +115,24 @@ class Lines:
 class Weir:
     """The running service, and the clients of the test."""
 
-    def __init__(self, directory, config=None, flags=(), env=None, hosts=None, prepare=None):
+    def __init__(self, directory, config=None, flags=(), env=None, hosts=None, prepare=None,
+                 defaults=DEFAULT_FLAGS, nameserver=None):
         self.directory = directory
         self.config_file = directory / "weir.json"
         self.clients = []
+        self.admin_headers = []  # of every request to the admin port
         self.expected_exit = 0
         self.told_to_end = False
         self.write_config(config or {})
-        command = [BINARY, "--config", str(self.config_file), *DEFAULT_FLAGS, *flags]
+        command = [BINARY, "--config", str(self.config_file), *defaults, *flags]
         if hosts is not None:
             (directory / "hosts").write_text(hosts)
             (directory / "nsswitch.conf").write_text("hosts: files\n")
             command = ["unshare", "--mount", "sh", "-c", IN_OWN_NAMES.format(directory), *command]
+        if nameserver is not None:
+            (directory / "resolv.conf").write_text(f"nameserver {nameserver}\n")
+            (directory / "nsswitch.conf").write_text("hosts: dns\n")
+            command = ["unshare", "--mount", "sh", "-c", BY_OWN_NAMESERVER.format(directory), *command]
         self.process = subprocess.Popen(command, env=environment(env), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         preexec_fn=prepare)
@@ -141,7 +151,10 @@ class Weir:
         self.config_file.write_text(json.dumps(merged(base, config), indent=1))
 
     def _listening(self, purpose):
-        host, _, port = self.events.wait(event="listening", **{"for": purpose})["address"].rpartition(":")
+        address = self.events.wait(event="listening", **{"for": purpose})["address"]
+        if address.startswith("unix:"):
+            return address.removeprefix("unix:")
+        host, _, port = address.rpartition(":")
         return (host.strip("[]"), int(port))
 
     # The data port.
@@ -166,7 +179,8 @@ class Weir:
 
     def admin_fetch(self, target, method="GET", headers=(), body=None, host="127.0.0.1"):
         client = Client(self.admin)
-        client.send(request_bytes(method, target, [("Connection", "close"), *headers], body, host))
+        client.send(request_bytes(method, target, [("Connection", "close"), *self.admin_headers, *headers],
+                                  body, host))
         answer = client.read(method)
         client.close()
         assert answer is not None and answer.complete, f"{method} {target}: {answer}"
@@ -245,7 +259,8 @@ class Weir:
 
         def holds():
             last.update(self.status())
-            busy = [last["totals"]["active"], last["totals"]["queued"], last["connections"]["client"]]
+            busy = [last["totals"]["active"], last["totals"]["queued"], last["connections"]["client"],
+                    last["buffers"]["bytes"]]
             busy += [host[key] for host in last["hosts"] for key in ("active", "queued")]
             return not any(busy)
 

@@ -20,7 +20,8 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-#define ADDRESS "expected an address and port such as 127.0.0.1:8080 or [::1]:8080"
+#define ADDRESS \
+    "expected an address and port such as 127.0.0.1:8080 or [::1]:8080, or unix:/path/of/a/socket"
 #define HOST \
     "expected a host such as api.example.com, api.example.com:8443, [::1]:8443 or *.example.org"
 #define LIMIT    "expected a whole number from 1 to 1000000"
@@ -164,7 +165,7 @@ static void test_defaults(void **state)
     assert_int_equal(config->timeouts.drain_ns, 25 * DURATION_S);
     assert_int_equal(config->access_log, CONFIG_LOG_JSON);
     assert_int_equal(config->level, CONFIG_LEVEL_INFO);
-    assert_null(config->ca_file);
+    assert_null(config->tls.ca_file);
     config_destroy(config);
     config_destroy(NULL);
 }
@@ -226,7 +227,7 @@ static void test_every_key(void **state)
     assert_int_equal(config->timeouts.drain_ns, 0);
     assert_int_equal(config->access_log, CONFIG_LOG_NONE);
     assert_int_equal(config->level, CONFIG_LEVEL_DEBUG);
-    assert_string_equal(config->ca_file, "weir.json");
+    assert_string_equal(config->tls.ca_file, "weir.json");
     config_destroy(config);
 }
 

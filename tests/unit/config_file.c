@@ -17,11 +17,17 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-#define ADDRESS "expected an address and port such as 127.0.0.1:8080 or [::1]:8080"
+#define ADDRESS \
+    "expected an address and port such as 127.0.0.1:8080 or [::1]:8080, or unix:/path/of/a/socket"
 #define HOST \
     "expected a host such as api.example.com, api.example.com:8443, [::1]:8443 or *.example.org"
 #define DURATION "expected a duration such as \"250ms\", \"5s\", \"2m\" or \"1h\", or 0"
 #define ABOVE_0  "expected a duration above 0 such as \"250ms\", \"5s\", \"2m\" or \"1h\""
+
+#define ROOT(key)                                                                                  \
+    "f:1: " key ": unknown key, expected one of listen, socket_mode, admin, auth, limits, egress, " \
+    "overflow_status, connections, connections_per_client, buffer_bytes, header_bytes, timeouts, "  \
+    "log, tls, upstreams"
 
 struct bad {
     const char *text;
@@ -46,11 +52,10 @@ static void test_unknown_keys(void **state)
 {
     (void)state;
     static const struct bad cases[] = {
-        {"{\"limit\": 3}", "f:1: limit: unknown key, expected one of listen, admin, limits, "
-                           "overflow_status, connections, header_bytes, timeouts, log, tls"},
+        {"{\"limit\": 3}", ROOT("limit")},
         {"{\n\"limits\": {\n\"defalt\":\n{}}}",
          "f:3: limits.defalt: unknown key, expected one of default, total, hosts, hosts_max"},
-        {"{\"admin\": {\"port\": 1}}", "f:1: admin.port: unknown key, expected one of listen"},
+        {"{\"admin\": {\"port\": 1}}", "f:1: admin.port: unknown key, expected one of listen, socket_mode"},
         {"{\"limits\": {\"default\": {\"scope\": \"each\"}}}",
          "f:1: limits.default.scope: unknown key, expected one of limit, queue, queue_timeout"},
         {"{\"limits\": {\"total\": {\"queue_timeout\": 0}}}",
@@ -60,12 +65,13 @@ static void test_unknown_keys(void **state)
          "queue_timeout, scope"},
         {"{\"timeouts\": {\"queue\": 0}}",
          "f:1: timeouts.queue: unknown key, expected one of head, keepalive, connect, first_byte, "
-         "upstream_idle, client_idle, fetch, upstream_keepalive, drain"},
+         "upstream_idle, client_idle, fetch, upstream_keepalive, drain, tunnel_idle, "
+         "tunnel_max_age, tunnel_idle_contended"},
         {"{\"log\": {\"format\": 0}}",
          "f:1: log.format: unknown key, expected one of access, level"},
-        {"{\"tls\": {\"ca\": 0}}", "f:1: tls.ca: unknown key, expected one of ca_file"},
-        {"{\"\": 1}", "f:1: \"\": unknown key, expected one of listen, admin, limits, "
-                      "overflow_status, connections, header_bytes, timeouts, log, tls"},
+        {"{\"tls\": {\"ca\": 0}}", "f:1: tls.ca: unknown key, expected one of ca_file, minimum_version, "
+                              "hosts"},
+        {"{\"\": 1}", ROOT("\"\"")},
     };
     check_bad(cases, COUNT_OF(cases));
 }
@@ -162,9 +168,10 @@ static void test_words_and_objects(void **state)
         {"[]", "f:1: expected an object, found an empty array"},
         {"{\"tls\": {\"ca_file\": \"/nowhere/ca.pem\"}}",
          "f:1: tls.ca_file: expected the path of a file that can be read, found "
-         "\"/nowhere/ca.pem\""},
+         "\"/nowhere/ca.pem\": No such file or directory"},
         {"{\"tls\": {\"ca_file\": \"/\"}}",
-         "f:1: tls.ca_file: expected the path of a file that can be read, found \"/\""},
+         "f:1: tls.ca_file: expected the path of a file that can be read, found \"/\": "
+         "Is a directory"},
         {"{\"tls\": {\"ca_file\": null}}",
          "f:1: tls.ca_file: expected the path of a file that can be read, found null"},
     };

@@ -94,7 +94,7 @@ static void test_good(void **state)
         memset(&target, 0xa5, sizeof target);
         const char *detail = "untouched";
         const char *method = line->method != NULL ? line->method : "GET";
-        enum problem problem = target_parse(origins, method, line->raw, &target, &detail);
+        enum problem problem = target_parse(origins, NULL, method, line->raw, &target, &detail);
         if (problem != PROBLEM_NONE) {
             fail_msg("%s: expected to be taken, found: %s", line->raw, detail);
         }
@@ -121,7 +121,7 @@ static void test_path_points_into_raw(void **state)
     for (size_t i = 0; i < COUNT(raws); i++) {
         struct target target;
         const char *detail = NULL;
-        assert_int_equal(target_parse(origins, "GET", raws[i], &target, &detail), PROBLEM_NONE);
+        assert_int_equal(target_parse(origins, NULL, "GET", raws[i], &target, &detail), PROBLEM_NONE);
         assert_ptr_equal(target.request_path, strstr(raws[i], "/a?b"));
         target_finish(&target);
     }
@@ -132,13 +132,13 @@ static void test_origin_is_held(void **state)
     (void)state;
     struct target target;
     const char *detail = NULL;
-    assert_int_equal(target_parse(origins, "GET", "http://held/", &target, &detail), PROBLEM_NONE);
+    assert_int_equal(target_parse(origins, NULL, "GET", "http://held/", &target, &detail), PROBLEM_NONE);
     struct origin *origin = origin_hold(target.origin);
     assert_int_equal(origin->references, 3); /* ours, the target's, the cache's */
     target_finish(&target);
     assert_int_equal(origin->references, 2);
     /* A target that fails behind its origin holds nothing. */
-    assert_int_equal(target_parse(origins, "GET", "/fetch?url=http://held/%00", &target, &detail),
+    assert_int_equal(target_parse(origins, NULL, "GET", "/fetch?url=http://held/%00", &target, &detail),
                      PROBLEM_BAD_TARGET);
     assert_int_equal(origin->references, 2);
     origin_release(origin);
@@ -161,12 +161,14 @@ static const struct {
     {"/f%65tch?url=http://h/", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
     {"//fetch?url=http://h/", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
     {"fetch?url=http://h/", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
-    {"/to/name/path", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
+    {"/to/name/path", PROBLEM_UNKNOWN_UPSTREAM, "/to/NAME/PATH", NULL},
+    {"/to", PROBLEM_NOT_FOUND, "/to/NAME/PATH", NULL},
     {"/batch", PROBLEM_NOT_FOUND, "/fetch?url=URL", "POST"},
     {"h:80", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
     {"://h/", PROBLEM_NOT_FOUND, "/fetch?url=URL", NULL},
-    {"h:443", PROBLEM_NOT_FOUND, "CONNECT", "CONNECT"},
-    {"http://h/", PROBLEM_NOT_FOUND, "CONNECT", "CONNECT"},
+    {"http://h/", PROBLEM_BAD_TARGET, "HOST:PORT", "CONNECT"},
+    {"/fetch?url=http://h/", PROBLEM_BAD_TARGET, "HOST:PORT", "CONNECT"},
+    {"h", PROBLEM_BAD_TARGET, "HOST:PORT", "CONNECT"},
     /* Bytes that are in no target. */
     {"http://h/a b", PROBLEM_BAD_TARGET, "space", NULL},
     {"http://h/\ta", PROBLEM_BAD_TARGET, "space", NULL},
@@ -232,7 +234,7 @@ static void test_bad(void **state)
         struct target target = {.path_bytes = 77};
         const char *detail = NULL;
         const char *method = bad[i].method != NULL ? bad[i].method : "GET";
-        enum problem problem = target_parse(origins, method, bad[i].raw, &target, &detail);
+        enum problem problem = target_parse(origins, NULL, method, bad[i].raw, &target, &detail);
         if (problem != bad[i].problem || detail == NULL || strstr(detail, bad[i].reason) == NULL) {
             fail_msg("%s: expected problem %d for its %s, found %d: %s", bad[i].raw,
                      (int)bad[i].problem, bad[i].reason, (int)problem,
@@ -242,12 +244,28 @@ static void test_bad(void **state)
     }
 }
 
+/* The rest about it is in connect.c. */
+static void test_tunnel(void **state)
+{
+    (void)state;
+    struct target target;
+    const char *detail = NULL;
+    assert_int_equal(target_parse(origins, NULL, "CONNECT", "H:443", &target, &detail),
+                     PROBLEM_NONE);
+    assert_int_equal(target.form, TARGET_TUNNEL);
+    assert_string_equal(target.origin->host, "h");
+    assert_null(target.request_path);
+    assert_int_equal(target.path_bytes, 0);
+    target_finish(&target);
+}
+
 static void test_words(void **state)
 {
     (void)state;
     assert_string_equal(target_form_word(TARGET_NONE), "none");
     assert_string_equal(target_form_word(TARGET_FETCH), "fetch");
     assert_string_equal(target_form_word(TARGET_ABSOLUTE), "forward");
+    assert_string_equal(target_form_word(TARGET_TUNNEL), "connect");
 }
 
 int main(void)
@@ -255,7 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),  cmocka_unit_test(test_path_points_into_raw),
         cmocka_unit_test(test_bad),   cmocka_unit_test(test_origin_is_held),
-        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words), cmocka_unit_test(test_tunnel),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

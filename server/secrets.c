@@ -1,0 +1,476 @@
+/*
+ * See secrets.h.
+ *
+ * A file is read whole, at once, into memory that is wiped afterwards. The clients are kept sorted
+ * by their names, in one array; the text that they point into is the file's own. Whether a hash is
+ * sound is asked of libxcrypt (crypt_checksalt) and of its length: a hash that was cut off would
+ * otherwise be known only by nobody getting in.
+ */
+#include "server/secrets.h"
+
+#include "server/digest.h"
+
+#include <assert.h>
+#include <crypt.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILES_MAX 3
+
+struct client {
+    const char *name;
+    size_t name_bytes;
+    const char *hash;
+};
+
+struct token {
+    bool is_set;
+    struct digest digest;
+};
+
+struct secrets {
+    struct client *clients; /* sorted by name; NULL: nobody is asked */
+    size_t client_count;
+    char *text; /* of the file of clients, with its line ends and colons replaced by '\0' */
+    size_t text_bytes;
+    struct digest_key key;
+    struct token admin_read;
+    struct token admin_operate;
+    char *exposed[FILES_MAX];
+    size_t exposed_count;
+};
+
+/* What is being read, for messages. */
+struct source {
+    const char *key;
+    const char *path;
+    char **ret_error;
+};
+
+static bool fail(const struct source *source, size_t line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* "auth.clients: PATH:LINE: ...", always false. LINE 0: the file as a whole. */
+static bool fail(const struct source *source, size_t line, const char *format, ...)
+{
+    char reason[256];
+    char number[24] = "";
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    if (line > 0) {
+        (void)snprintf(number, sizeof number, ":%zu", line);
+    }
+    if (asprintf(&text, "%s: %s%s: %s", source->key, source->path, number, reason) < 0) {
+        text = NULL;
+    }
+    for (char *at = text; at != NULL && *at != '\0'; at++) {
+        *at = (unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at;
+    }
+    *source->ret_error = text;
+    return false;
+}
+
+/* --- files --- */
+
+static void wipe(char *text, size_t bytes)
+{
+    if (text != NULL) {
+        explicit_bzero(text, bytes);
+        free(text);
+    }
+}
+
+/* Reads all of FD; *ret_text has '\0' behind its *ret_bytes, and *ret_bytes + 1 bytes in all. */
+static bool read_all(const struct source *source, int fd, char **ret_text, size_t *ret_bytes)
+{
+    char *text = malloc(SECRETS_FILE_BYTES_MAX + 1);
+    size_t bytes = 0;
+    ssize_t got = 1;
+    while (text != NULL && got > 0 && bytes < SECRETS_FILE_BYTES_MAX + 1) {
+        got = read(fd, text + bytes, SECRETS_FILE_BYTES_MAX + 1 - bytes);
+        bytes += got > 0 ? (size_t)got : 0;
+    }
+    if (text == NULL) {
+        return fail(source, 0, "out of memory");
+    }
+    if (got < 0 || bytes == 0 || bytes > SECRETS_FILE_BYTES_MAX) {
+        int error = errno;
+        wipe(text, bytes);
+        return got < 0      ? fail(source, 0, "cannot be read: %s", strerror(error))
+               : bytes == 0 ? fail(source, 0, "the file is empty")
+                            : fail(source, 0, "expected a file of at most 1 MiB");
+    }
+    char *copy = malloc(bytes + 1);
+    if (copy == NULL) {
+        wipe(text, bytes);
+        return fail(source, 0, "out of memory");
+    }
+    memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    wipe(text, bytes);
+    *ret_text = copy;
+    *ret_bytes = bytes;
+    return true;
+}
+
+static bool read_file(struct secrets *secrets, const struct source *source, char **ret_text,
+                      size_t *ret_bytes)
+{
+    struct stat status;
+    /* without O_NONBLOCK a FIFO without a writer would be waited for */
+    int fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) < 0) {
+        int error = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        return fail(source, 0, "cannot be read: %s", strerror(error));
+    }
+    if (!S_ISREG(status.st_mode)) {
+        close(fd);
+        return fail(source, 0, "not a regular file");
+    }
+    char *text = NULL;
+    size_t bytes = 0;
+    bool good = read_all(source, fd, &text, &bytes);
+    close(fd);
+    if (!good) {
+        return false;
+    }
+    if (memchr(text, '\0', bytes) != NULL) {
+        wipe(text, bytes);
+        return fail(source, 0, "expected text, found a byte 0");
+    }
+    if ((status.st_mode & S_IROTH) != 0) {
+        assert(secrets->exposed_count < FILES_MAX);
+        char *path = strdup(source->path);
+        if (path == NULL) {
+            wipe(text, bytes);
+            return fail(source, 0, "out of memory");
+        }
+        secrets->exposed[secrets->exposed_count++] = path;
+    }
+    *ret_text = text;
+    *ret_bytes = bytes;
+    return true;
+}
+
+/* --- clients --- */
+
+/* How long the hash itself is, after the last '$', for each method; 0: not one that is safe. */
+static size_t hash_bytes(const char *hash)
+{
+    static const struct {
+        const char *prefix;
+        size_t bytes;
+    } methods[] = {
+        {"$y$", 43}, {"$gy$", 43}, {"$7$", 43}, {"$6$", 86}, {"$5$", 43},
+        {"$2b$", 53}, {"$2y$", 53}, {"$2a$", 53},
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (strncmp(hash, methods[i].prefix, strlen(methods[i].prefix)) == 0) {
+            return methods[i].bytes;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Whether the cost is one that the method has. crypt_checksalt() does not look at it, and crypt(3)
+ * itself would take its time.
+ */
+static bool has_good_cost(const char *hash)
+{
+    char *end;
+    if (hash[1] == '2') {
+        unsigned long cost = strtoul(hash + 4, &end, 10);
+        return end == hash + 6 && *end == '$' && cost >= 4 && cost <= 31;
+    }
+    if (strncmp(hash + 3, "rounds=", 7) == 0 && (hash[1] == '5' || hash[1] == '6')) {
+        unsigned long rounds = strtoul(hash + 10, &end, 10);
+        return *end == '$' && rounds >= 1000 && rounds <= 999999999;
+    }
+    return true;
+}
+
+static const char *hash_defect(const char *hash)
+{
+    if (hash[0] == '\0') {
+        return "expected NAME:HASH, found no hash";
+    }
+    if (hash[0] == '!' || hash[0] == '*') {
+        return "the hash is locked (it begins with ! or *): take the line out instead";
+    }
+    size_t expected = hash_bytes(hash);
+    if (expected == 0 || strlen(hash) > SECRETS_HASH_MAX) {
+        return "expected a hash of bcrypt ($2b$), SHA-256 ($5$), SHA-512 ($6$), scrypt ($7$) or "
+               "yescrypt ($y$), as mkpasswd, htpasswd -B or openssl passwd -6 write it";
+    }
+    const char *last = strrchr(hash, '$') + 1;
+    int verdict = crypt_checksalt(hash);
+    if (strlen(last) != expected || strspn(last, "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                 "abcdefghijklmnopqrstuvwxyz") != expected) {
+        return "the hash is not complete";
+    }
+    if (verdict == CRYPT_SALT_METHOD_DISABLED) {
+        return "this machine does not know the method of the hash";
+    }
+    /* what libxcrypt calls legacy is judged by hash_bytes(): it says so of SHA-256 too */
+    return verdict == CRYPT_SALT_INVALID || !has_good_cost(hash)
+               ? "the hash is malformed: expected one as crypt(5) describes it"
+               : NULL;
+}
+
+static const char *name_defect(const char *name, size_t bytes)
+{
+    if (bytes == 0) {
+        return "expected NAME:HASH, found no name";
+    }
+    if (bytes > SECRETS_NAME_MAX) {
+        return "expected a name of at most 128 bytes";
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f) {
+            return "expected a name without control characters";
+        }
+    }
+    return NULL;
+}
+
+static int compare_names(const char *one, size_t one_bytes, const char *other, size_t other_bytes)
+{
+    int order = memcmp(one, other, one_bytes < other_bytes ? one_bytes : other_bytes);
+    return order != 0 ? order : (one_bytes > other_bytes) - (one_bytes < other_bytes);
+}
+
+static int compare_clients(const void *one, const void *other)
+{
+    const struct client *a = one;
+    const struct client *b = other;
+    return compare_names(a->name, a->name_bytes, b->name, b->name_bytes);
+}
+
+/* Cuts LINE into a client, in place. */
+static const char *read_client(char *line, struct client *ret_client)
+{
+    char *colon = strchr(line, ':');
+    if (colon == NULL) {
+        return "expected NAME:HASH";
+    }
+    *colon = '\0';
+    *ret_client = (struct client){line, (size_t)(colon - line), colon + 1};
+    const char *defect = name_defect(ret_client->name, ret_client->name_bytes);
+    return defect != NULL ? defect : hash_defect(ret_client->hash);
+}
+
+/* Without its CR and the blanks at its ends. */
+static char *trim(char *line)
+{
+    line += strspn(line, " \t");
+    size_t bytes = strlen(line);
+    while (bytes > 0 && strchr(" \t\r", line[bytes - 1]) != NULL) {
+        line[--bytes] = '\0';
+    }
+    return line;
+}
+
+static bool add_client(struct secrets *secrets, size_t *room, const struct client *client)
+{
+    if (secrets->client_count == *room) {
+        size_t grown_room = 2 * *room + 16;
+        struct client *grown = reallocarray(secrets->clients, grown_room, sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        secrets->clients = grown;
+        *room = grown_room;
+    }
+    secrets->clients[secrets->client_count++] = *client;
+    return true;
+}
+
+/* The lines of secrets->text. */
+static bool read_clients(struct secrets *secrets, const struct source *source)
+{
+    size_t room = 0;
+    size_t number = 0;
+    char *rest = secrets->text;
+    while (rest != NULL && *rest != '\0') {
+        char *line = strsep(&rest, "\n");
+        struct client client;
+        number++;
+        line = trim(line);
+        if (line[0] == '\0' || line[0] == '#') {
+            continue;
+        }
+        const char *defect = read_client(line, &client);
+        if (defect != NULL) {
+            return fail(source, number, "%s", defect);
+        }
+        if (!add_client(secrets, &room, &client)) {
+            return fail(source, 0, "out of memory");
+        }
+    }
+    if (secrets->client_count == 0) {
+        return fail(source, 0, "there is no NAME:HASH in it, so that nobody could come in");
+    }
+    qsort(secrets->clients, secrets->client_count, sizeof *secrets->clients, compare_clients);
+    for (size_t i = 1; i < secrets->client_count; i++) {
+        if (compare_clients(&secrets->clients[i - 1], &secrets->clients[i]) == 0) {
+            return fail(source, 0, "the name \"%s\" is there twice", secrets->clients[i].name);
+        }
+    }
+    return true;
+}
+
+/* --- tokens --- */
+
+static bool read_token(struct secrets *secrets, const struct source *source,
+                       struct token *ret_token)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    if (!read_file(secrets, source, &text, &bytes)) {
+        return false;
+    }
+    size_t length = bytes;
+    while (length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL) {
+        length--;
+    }
+    size_t visible = 0;
+    while (visible < length && text[visible] > 0x20 && text[visible] < 0x7f) {
+        visible++;
+    }
+    bool good = true;
+    if (length == 0) {
+        good = fail(source, 0, "the file is empty");
+    } else if (visible < length) {
+        good = fail(source, 0, "expected one line of visible ASCII characters, without spaces");
+    } else if (length < SECRETS_TOKEN_MIN || length > SECRETS_TOKEN_MAX) {
+        good = fail(source, 0, "expected a token of %d to %d characters", SECRETS_TOKEN_MIN,
+                    SECRETS_TOKEN_MAX);
+    } else if (!digest_compute(&secrets->key, text, length, &ret_token->digest)) {
+        good = fail(source, 0, "out of memory");
+    }
+    ret_token->is_set = good;
+    wipe(text, bytes);
+    return good;
+}
+
+/* --- all --- */
+
+static bool load(struct secrets *secrets, const struct secrets_paths *paths, char **ret_error)
+{
+    struct source clients = {"auth.clients", paths->clients, ret_error};
+    struct source reader = {"auth.admin.read", paths->admin_read, ret_error};
+    struct source operator = {"auth.admin.operate", paths->admin_operate, ret_error};
+    if (!digest_key_init(&secrets->key)) {
+        return false;
+    }
+    if (paths->clients != NULL &&
+        (!read_file(secrets, &clients, &secrets->text, &secrets->text_bytes) ||
+         !read_clients(secrets, &clients))) {
+        return false;
+    }
+    if (paths->admin_read != NULL && !read_token(secrets, &reader, &secrets->admin_read)) {
+        return false;
+    }
+    if (paths->admin_operate != NULL && !read_token(secrets, &operator, &secrets->admin_operate)) {
+        return false;
+    }
+    if (secrets->admin_read.is_set && secrets->admin_operate.is_set &&
+        digest_equals(&secrets->admin_read.digest, &secrets->admin_operate.digest)) {
+        return fail(&operator, 0, "expected another token than that of auth.admin.read");
+    }
+    return true;
+}
+
+struct secrets *secrets_load(const struct secrets_paths *paths, char **ret_error)
+{
+    struct secrets *secrets = calloc(1, sizeof *secrets);
+    *ret_error = NULL;
+    if (secrets != NULL && !load(secrets, paths, ret_error)) {
+        secrets_destroy(secrets);
+        return NULL;
+    }
+    return secrets;
+}
+
+void secrets_destroy(struct secrets *secrets)
+{
+    if (secrets == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < secrets->exposed_count; i++) {
+        free(secrets->exposed[i]);
+    }
+    free(secrets->clients);
+    wipe(secrets->text, secrets->text_bytes);
+    explicit_bzero(secrets, sizeof *secrets);
+    free(secrets);
+}
+
+const char *secrets_exposed(const struct secrets *secrets, size_t n)
+{
+    return n < secrets->exposed_count ? secrets->exposed[n] : NULL;
+}
+
+bool secrets_ask_clients(const struct secrets *secrets)
+{
+    return secrets->clients != NULL;
+}
+
+bool secrets_find_client(const struct secrets *secrets, const char *name, size_t bytes,
+                         const char **ret_hash)
+{
+    assert(secrets->client_count > 0);
+    size_t low = 0;
+    size_t high = secrets->client_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct client *client = &secrets->clients[middle];
+        int order = compare_names(name, bytes, client->name, client->name_bytes);
+        if (order == 0) {
+            *ret_hash = client->hash;
+            return true;
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    *ret_hash = secrets->clients[0].hash;
+    return false;
+}
+
+enum secrets_role secrets_role(const struct secrets *secrets, const char *token, size_t bytes)
+{
+    struct digest digest;
+    if (!digest_compute(&secrets->key, token, bytes, &digest)) {
+        return SECRETS_NOBODY;
+    }
+    bool reads = digest_equals(&digest, &secrets->admin_read.digest) && secrets->admin_read.is_set;
+    bool operates =
+        digest_equals(&digest, &secrets->admin_operate.digest) && secrets->admin_operate.is_set;
+    return operates ? SECRETS_OPERATOR : reads ? SECRETS_READER : SECRETS_NOBODY;
+}
+
+bool secrets_ask_readers(const struct secrets *secrets)
+{
+    return secrets->admin_read.is_set;
+}
+
+bool secrets_ask_operators(const struct secrets *secrets)
+{
+    return secrets->admin_read.is_set || secrets->admin_operate.is_set;
+}

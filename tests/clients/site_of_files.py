@@ -1,0 +1,68 @@
+"""A site that serves files, and says whether a client got all of them within a limit."""
+
+import random
+import threading
+
+from waiting import DEADLINE_S
+
+
+def content_of(name, largest=60_000):
+    """Bytes that are the same for NAME each time and like no other's; of any length."""
+    numbers = random.Random(name)
+    return numbers.randbytes(numbers.randrange(largest))
+
+
+def numbered_files(count, directory=""):
+    """COUNT files, one of which is larger than any buffer on the way."""
+    files = {f"{directory}/{number}": content_of(f"{directory}/{number}") for number in range(count)}
+    files[f"{directory}/0"] = random.Random(0).randbytes(3_000_000)
+    return files
+
+
+class Site:
+    """FILES by path, served by an upstream. A gated site answers nothing until open()."""
+
+    def __init__(self, upstream, files, gated=False):
+        self.upstream = upstream
+        self.files = files
+        self.gate = threading.Event()
+        if not gated:
+            self.gate.set()
+        upstream.script = self._answer
+
+    def _answer(self, request):
+        request.read_body()
+        assert self.gate.wait(DEADLINE_S), "the gate was not opened"
+        path = request.target.split("?")[0]
+        if path not in self.files:
+            return request.send_answer(404, body=b"no such file")
+        headers = [("Content-Type", "text/html" if path.endswith(".html") else "application/octet-stream"),
+                   ("Cache-Control", "no-store")]
+        return request.send_answer(headers=headers, body=self.files[path])
+
+    def url(self, path, scheme="http"):
+        return self.upstream.url(path, scheme=scheme)
+
+    def urls(self, scheme="http"):
+        return [self.url(path, scheme) for path in self.files]
+
+    def open(self):
+        self.gate.set()
+
+    def open_when(self, weir, **fields):
+        """Opens the gate once WEIR shows its host as busy as FIELDS say."""
+        seen = weir.wait_host(self.upstream.host, **fields)
+        self.open()
+        return seen
+
+    def check_limit(self, limit):
+        """Never above the limit, neither in requests nor in connections."""
+        assert 1 <= self.upstream.peak_running <= limit
+        assert 1 <= self.upstream.peak_connections <= limit
+
+    def check(self, limit, reached=True):
+        """Never above the limit, at the limit where REACHED, and every file asked for once."""
+        self.check_limit(limit)
+        if reached:
+            assert self.upstream.peak_connections == limit
+        assert sorted(self.upstream.targets()) == sorted(self.files)
