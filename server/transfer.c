@@ -21,7 +21,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define READ_BYTES 65536L
+#define READ_BYTES 61440L
 
 /* --- callbacks of one transfer --- */
 
