@@ -33,6 +33,18 @@ void histogram_record(struct histogram *histogram, uint64_t duration_ns)
     histogram->buckets[bucket_of(duration_ns)]++;
 }
 
+void histogram_record_many(struct histogram *histogram, uint64_t duration_ns, uint64_t count)
+{
+    assert(histogram);
+    if (count == 0) {
+        return;
+    }
+    histogram_record(histogram, duration_ns);
+    histogram->count += count - 1;
+    histogram->sum_ns += duration_ns * (count - 1);
+    histogram->buckets[bucket_of(duration_ns)] += count - 1;
+}
+
 uint64_t histogram_quantile_ns(const struct histogram *histogram, double quantile)
 {
     assert(histogram);

@@ -21,6 +21,9 @@ struct histogram {
 /* Counts one duration. Durations past the last bucket count in it; max_ns stays exact. */
 void histogram_record(struct histogram *histogram, uint64_t duration_ns);
 
+/* The same, COUNT times. */
+void histogram_record_many(struct histogram *histogram, uint64_t duration_ns, uint64_t count);
+
 /*
  * The duration below which the share QUANTILE (0 to 1) of all recorded ones lies: the middle of
  * the bucket that holds it, never more than the largest recorded. 0 for an empty histogram.

@@ -16,7 +16,8 @@
 #include <sys/queue.h>
 
 #define HOSTS_CACHE_LINE 64
-#define HOSTS_SHORT_KEY  74 /* as long as three cache lines for a host allow */
+#define HOSTS_SHORT_KEY  86 /* this and the next as long as four cache lines for a host allow */
+#define HOSTS_NOTES      6
 
 struct limiter_host {
     _Alignas(HOSTS_CACHE_LINE) uint32_t limit;
@@ -40,6 +41,15 @@ struct limiter_host {
     bool held;  /* in the list `held` */
     bool stale; /* the rules give its key another budget; only what it has ends here */
     char short_key[HOSTS_SHORT_KEY];
+
+    /* What is not in the counters yet: see note_move(). */
+    uint32_t at_once; /* tickets that became ACTIVE without waiting */
+    uint32_t joined;  /* tickets that became WAITING */
+    uint32_t notes;
+    struct hosts_note {
+        uint64_t ran : 1; /* until its release; or else it waited until it was ACTIVE */
+        uint64_t spent_ns : 63;
+    } note[HOSTS_NOTES];
 };
 
 struct hosts {

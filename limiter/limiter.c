@@ -18,8 +18,8 @@
  * What can fail is done before anything is counted: a host's memory, its place in the table and
  * its room among the ready come with create_host(), and nothing else allocates.
  *
- * Totals are counted along with each host's own counters. That costs a few hot cache lines, and
- * in return reading them is cheap, and evicting a host has nothing to save.
+ * Totals are counted along with each host's own counters. They are always in the cache, and in
+ * return reading them is cheap, and evicting a host has nothing to save.
  */
 #include "limiter/limiter.h"
 #include "limiter/hosts.h"
@@ -137,6 +137,46 @@ static void count_move(struct limiter_counters *counters, enum limiter_state fro
     }
 }
 
+/* Brings HOST's counters up to date. */
+static void count_notes(struct limiter_host *host)
+{
+    struct limiter_counters *counters = host->counters;
+    for (uint32_t i = 0; i < host->notes; i++) {
+        struct hosts_note note = host->note[i];
+        if (note.ran) {
+            count_move(counters, LIMITER_ACTIVE, LIMITER_IDLE, note.spent_ns);
+        } else {
+            count_move(counters, LIMITER_WAITING, LIMITER_ACTIVE, note.spent_ns);
+        }
+    }
+    counters->admitted_total += host->at_once;
+    histogram_record_many(&counters->wait, 0, host->at_once);
+    counters->queued_total += host->joined;
+    host->at_once = host->joined = host->notes = 0;
+}
+
+/*
+ * Counts for HOST. A host's counters are large and, where there are many hosts, seldom in a cache;
+ * so what every request does is noted beside the host's other data, and counted a few at a time.
+ */
+static void note_move(struct limiter_host *host, enum limiter_state from, enum limiter_state to,
+                      uint64_t spent_ns)
+{
+    if (from == LIMITER_IDLE && to == LIMITER_ACTIVE) {
+        host->at_once++;
+    } else if (to == LIMITER_WAITING) {
+        host->joined++;
+    } else if (from == LIMITER_ACTIVE || to == LIMITER_ACTIVE) {
+        host->note[host->notes].ran = from == LIMITER_ACTIVE;
+        host->note[host->notes++].spent_ns = spent_ns & INT64_MAX;
+        if (host->notes == HOSTS_NOTES) {
+            count_notes(host);
+        }
+    } else {
+        count_move(host->counters, from, to, spent_ns);
+    }
+}
+
 static void count_rejection(struct limiter *limiter, struct limiter_host *host,
                             enum limiter_rejection why)
 {
@@ -211,7 +251,7 @@ static void ticket_move(struct limiter *limiter, struct limiter_ticket *ticket,
     assert(host && from != to);
     ticket_leave_state(limiter, ticket);
     ticket_enter_state(limiter, ticket, to, now_ns);
-    count_move(host->counters, from, to, spent_ns);
+    note_move(host, from, to, spent_ns);
     count_move(&limiter->counters, from, to, spent_ns);
     ready_update(&limiter->ready, host);
 }
@@ -378,6 +418,7 @@ void limiter_describe(const struct limiter_host *host, uint64_t now_ns,
                       struct limiter_view *ret_view)
 {
     assert(host && ret_view);
+    count_notes((struct limiter_host *)host); /* changes where it is kept, not what is told */
     *ret_view = (struct limiter_view){
         .host = host->key,
         .rule = host->rule->name,
@@ -478,12 +519,18 @@ static bool check_queue(const struct limiter_host *host, size_t *armed)
 static bool check_host(const struct limiter *limiter, const struct limiter_host *host)
 {
     const struct limiter_counters *counters = host->counters;
-    return host->rule == rules_match(limiter->rules, host->key) &&
-           host->limit == host->rule->limit && host->active <= host->peak_active &&
-           host->queued <= host->peak_queued && host->tickets >= host->active + host->queued &&
-           counters->admitted_total == counters->completed_total + host->active &&
+    uint64_t admitted = counters->admitted_total + host->at_once;
+    uint64_t completed = counters->completed_total;
+    for (uint32_t i = 0; i < host->notes; i++) {
+        admitted += host->note[i].ran ? 0 : 1;
+        completed += host->note[i].ran ? 1 : 0;
+    }
+    return admitted == completed + host->active && host->notes < HOSTS_NOTES &&
            counters->wait.count == counters->admitted_total &&
            counters->service.count == counters->completed_total &&
+           host->rule == rules_match(limiter->rules, host->key) &&
+           host->limit == host->rule->limit && host->active <= host->peak_active &&
+           host->queued <= host->peak_queued && host->tickets >= host->active + host->queued &&
            ready_check_host(&limiter->ready, host);
 }
 

@@ -13,14 +13,16 @@
  * Promises (limiter_check() recomputes them):
  *   - a host never has more than `limit` ACTIVE tickets, except right after its limit was lowered,
  *     when those that run finish; all hosts together never more than the total limit;
- *   - per host, tickets become ACTIVE in the order of their acquire, and a newcomer never overtakes
- *     a waiter: if anyone who could run waits, newcomers wait too;
+ *   - per host, tickets become ACTIVE in the order of their acquire, and a newcomer never takes a
+ *     slot that a waiter could have: where one of its own host waits it waits too, and so it does
+ *     unless the total leaves a slot over when every waiter whose host has room has got one;
  *   - once limiter_poll() has returned NULL no ticket waits for whom a slot is free;
  *   - under the total limit the host whose oldest waiter has waited longest is served first.
  *
  * It has no I/O, no clock, no thread and no callback. Time is an argument, in nanoseconds of any
- * monotonic clock. Acquire, release and poll are O(1) in hosts and waiters; only while the total
- * limit is what holds tickets back do they cost O(log n) in the hosts that could otherwise start.
+ * monotonic clock. Acquire, release and poll are O(1) in hosts and waiters, and O(log n) in the
+ * hosts with waiters that could start: few, while the total limit is not what holds them back.
+ * What grows (a table, the wheel's timers that move down a level) makes single calls longer.
  *
  * Tickets are embedded by the caller, who owns them and keeps them in place until they are IDLE.
  * Hosts belong to the limiter. A host without tickets may be evicted, oldest use first, when the
@@ -153,7 +155,8 @@ void limiter_release(struct limiter *limiter, struct limiter_ticket *ticket, uin
 
 /*
  * The next ticket that has become ACTIVE or EXPIRED (its state says which), or NULL where there is
- * none. What is expired at NOW_NS comes before what may start. Call it until it returns NULL.
+ * none. What is expired at NOW_NS comes before what may start. Call it until it returns NULL. A
+ * ticket expires up to WHEEL_TICK_NS after its deadline, never before it.
  */
 struct limiter_ticket *limiter_poll(struct limiter *limiter, uint64_t now_ns);
 
@@ -167,8 +170,9 @@ uint64_t limiter_next_deadline_ns(const struct limiter *limiter);
  * Takes RULES and BOUNDS in place of those in force and frees the old; every known host gets its
  * new limit, queue bound and (for tickets that come from now on) queue timeout. What runs and
  * waits stays, also where it is more than the new bounds. A host that waits or runs keeps its
- * budget until it is idle, even where `shared` would now give it another. Owns RULES, unless it
- * returns false, which it does when out of memory, having changed nothing.
+ * budget until it is idle, even where `shared` would now give it another; a shared budget that is
+ * no longer one keeps its hosts likewise, until it is idle or the rules change once more. Owns
+ * RULES, unless it returns false, which it does when out of memory, having changed nothing.
  */
 bool limiter_set_rules(struct limiter *limiter, struct rules *rules,
                        const struct limiter_bounds *bounds);

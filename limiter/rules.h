@@ -41,7 +41,7 @@ void rules_destroy(struct rules *rules);
 
 enum rules_added {
     RULES_ADDED,
-    RULES_BAD_NAME,  /* not of a form above, upper case, too long, or bad port */
+    RULES_BAD_NAME,  /* not of a form above, upper case, too long, or a port no key has */
     RULES_DUPLICATE, /* a rule of that name exists */
     RULES_NO_MEMORY,
 };

@@ -104,10 +104,8 @@ void fetcher_put_spare(struct fetch *fetch)
 static int on_watch(CURL *easy, curl_socket_t fd, int events, void *data, void *unused)
 {
     struct lane *lane = data;
-    struct fetch *fetch = NULL;
-    (void)unused;
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &fetch);
-    sockets_watch(lane->fetcher->sockets, fd, events, fetch != NULL ? &fetch->fd : NULL);
+    (void)easy, (void)unused;
+    sockets_watch(lane->fetcher->sockets, fd, events);
     return 0;
 }
 

@@ -305,7 +305,7 @@ static bool turn(struct server *server)
 
 static void on_timer(uv_timer_t *timer)
 {
-    (void)timer; /* the poll has ended: that was all */
+    uv_stop(timer->loop); /* timers also run before the poll, which must not block then */
 }
 
 static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)

@@ -1,7 +1,7 @@
 /*
  * See sockets.h.
  *
- * A socket is found by its descriptor, in an array. Three facts about libcurl shape this file:
+ * A socket is found by its descriptor, in an array. Four facts about libcurl shape this file:
  *   - It calls the close callback for connections, but closes a socket that never became one (a
  *     refused or timed-out connect, a cancelled one) behind our back: hence sockets_set_idle()
  * forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the old
@@ -19,9 +19,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define PORT_BUCKETS 1024
 
 enum socket_state { SOCKET_CONNECTING, SOCKET_BUSY, SOCKET_IDLE, SOCKET_RETIRED, SOCKET_GONE };
 
@@ -32,6 +36,7 @@ struct socket {
     TAILQ_ENTRY(socket) in_pool;
     TAILQ_ENTRY(socket) in_idle;
     TAILQ_ENTRY(socket) in_ready;
+    TAILQ_ENTRY(socket) in_port;
     enum socket_state state;
     unsigned lane;
     int fd;
@@ -40,6 +45,10 @@ struct socket {
     int ready;  /* uv events that came */
     bool is_ready;
     int *holder; /* the fetch's note of the descriptor, or NULL */
+    int port;
+    int local_port; /* 0 until it is connected */
+    char address[INET6_ADDRSTRLEN];
+    char local_address[INET6_ADDRSTRLEN];
     uint64_t idle_since_ns;
 };
 
@@ -54,6 +63,7 @@ struct sockets {
     uint32_t count;
     struct socket_list idle; /* of all pools, longest idle first */
     struct socket_list ready;
+    struct socket_list by_port[PORT_BUCKETS]; /* connected ones, by their local port */
 };
 
 struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
@@ -67,6 +77,9 @@ struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
     sockets->lanes = lanes;
     TAILQ_INIT(&sockets->idle);
     TAILQ_INIT(&sockets->ready);
+    for (size_t i = 0; i < PORT_BUCKETS; i++) {
+        TAILQ_INIT(&sockets->by_port[i]);
+    }
     return sockets;
 }
 
@@ -199,6 +212,11 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+static struct socket_list *bucket_of(struct sockets *sockets, int local_port)
+{
+    return &sockets->by_port[(unsigned)local_port % PORT_BUCKETS];
+}
+
 /* Takes SOCKET out of everything; its memory goes when libuv has let go of it. */
 static void forget(struct socket *socket)
 {
@@ -210,6 +228,9 @@ static void forget(struct socket *socket)
     if (socket->is_ready) {
         TAILQ_REMOVE(&sockets->ready, socket, in_ready);
         socket->is_ready = false;
+    }
+    if (socket->local_port != 0) {
+        TAILQ_REMOVE(bucket_of(sockets, socket->local_port), socket, in_port);
     }
     move(socket, SOCKET_GONE);
     uv_close((uv_handle_t *)&socket->poll, on_closed);
@@ -307,7 +328,7 @@ int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, 
     return fd;
 }
 
-void sockets_watch(struct sockets *sockets, int fd, int events, int *holder)
+void sockets_watch(struct sockets *sockets, int fd, int events)
 {
     struct socket *socket = find(sockets, fd);
     if (socket == NULL) {
@@ -318,22 +339,52 @@ void sockets_watch(struct sockets *sockets, int fd, int events, int *holder)
     if (events == CURL_POLL_REMOVE) {
         socket->wanted = 0;
     }
-    if (socket->state == SOCKET_IDLE && socket->wanted != 0) {
-        move(socket, SOCKET_BUSY); /* reused */
-        socket->holder = holder;
-        *holder = fd;
-    }
     if (socket->state == SOCKET_CONNECTING && socket->wanted == 0) {
         poll_only(socket, 0); /* it may be closed the next moment without a word */
-    } else if (socket->state != SOCKET_RETIRED) {
+    } else {
         poll_only(socket, socket->wanted | (socket->polled & UV_READABLE));
     }
 }
 
-void sockets_set_connected(struct sockets *sockets, int fd)
+static void note_ends(struct socket *socket, const struct socket_ends *ends)
 {
-    struct socket *socket = find(sockets, fd);
-    if (socket != NULL && socket->state == SOCKET_CONNECTING) {
+    socket->port = ends->port;
+    socket->local_port = ends->local_port;
+    snprintf(socket->address, sizeof socket->address, "%s", ends->address);
+    snprintf(socket->local_address, sizeof socket->local_address, "%s", ends->local_address);
+    TAILQ_INSERT_TAIL(bucket_of(socket->owner, ends->local_port), socket, in_port);
+}
+
+static struct socket *find_by_ends(struct sockets *sockets, const struct socket_ends *ends)
+{
+    struct socket *socket;
+    TAILQ_FOREACH (socket, bucket_of(sockets, ends->local_port), in_port) {
+        if (socket->local_port == ends->local_port && socket->port == ends->port &&
+            strcmp(socket->address, ends->address) == 0 &&
+            strcmp(socket->local_address, ends->local_address) == 0) {
+            return socket;
+        }
+    }
+    return NULL;
+}
+
+void sockets_set_busy(struct sockets *sockets, const struct socket_ends *ends, int *holder)
+{
+    struct socket *socket = find(sockets, *holder);
+    if (socket != NULL && socket->local_port == 0) {
+        note_ends(socket, ends); /* just opened for this fetch */
+    } else {
+        socket = find_by_ends(sockets, ends);
+    }
+    if (socket == NULL || socket->pool == NULL) {
+        return;
+    }
+    if (socket->holder != NULL && socket->holder != holder) {
+        *socket->holder = -1; /* its transfer is over, only not collected yet */
+    }
+    socket->holder = holder;
+    *holder = socket->fd;
+    if (socket->state != SOCKET_BUSY) {
         move(socket, SOCKET_BUSY);
     }
 }

@@ -6,7 +6,7 @@
  * ones included. Where a new connection would be one too many, the host's longest idle one is shut
  * down first.
  *
- *   CONNECTING --connected--> BUSY --fetch ended--> IDLE --watched--> BUSY ...
+ *   CONNECTING --connected--> BUSY --fetch ended--> IDLE --reused--> BUSY ...
  *   any state  --closed or forgotten--> gone
  *   IDLE --retired--> RETIRED: shut down by us or closed by the upstream; not counted any more, its
  *                     descriptor is libcurl's until that finds it dead
@@ -59,11 +59,23 @@ struct socket_pool *sockets_pool(const struct limiter_host *host);
  */
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder);
 
-/* libcurl wants to know of EVENTS (CURL_POLL_IN ...) at FD, for the fetch that has HOLDER. */
-void sockets_watch(struct sockets *sockets, int fd, int events, int *holder);
+/* libcurl wants to know of EVENTS (CURL_POLL_IN ...) at FD. */
+void sockets_watch(struct sockets *sockets, int fd, int events);
 
-/* FD, opened for a fetch, has become its connection. */
-void sockets_set_connected(struct sockets *sockets, int fd);
+/* Both ends of a connection, which tell it from all others. */
+struct socket_ends {
+    const char *address;
+    const char *local_address;
+    int port;
+    int local_port;
+};
+
+/*
+ * The connection with these ENDS serves the fetch that has HOLDER from now on: it was opened for
+ * it, or is used again. Of a reused one sockets_watch() may not be told, where its transfer ends or
+ * pauses in its first step.
+ */
+void sockets_set_busy(struct sockets *sockets, const struct socket_ends *ends, int *holder);
 
 /*
  * The fetch that used FD has ended and its HOLDER goes: what is connected is idle from now on, what

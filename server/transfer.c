@@ -130,10 +130,8 @@ static int on_upload_trailers(struct curl_slist **ret_list, void *data)
 static int on_connected(void *data, char *address, char *local_address, int port, int local_port)
 {
     struct fetch *fetch = data;
-    (void)address, (void)local_address, (void)port, (void)local_port;
-    if (fetch->fd >= 0) {
-        sockets_set_connected(fetch->fetcher->sockets, fetch->fd);
-    }
+    struct socket_ends ends = {address, local_address, port, local_port};
+    sockets_set_busy(fetch->fetcher->sockets, &ends, &fetch->fd);
     if (fetch->phase == FETCH_CONNECTING) {
         fetch->times.connected_ns = fetch->fetcher->now_ns;
         fetch_move(fetch, FETCH_WAITING);

@@ -161,7 +161,8 @@ class Client:
         except Truncated:
             return
 
-    def _body(self, method, answer):
+    def body_pieces(self, method, answer):
+        """The body of ANSWER to a METHOD request, in the pieces in which it comes."""
         lengths, codings = answer.all("Content-Length"), answer.all("Transfer-Encoding")
         if len(lengths) > 1 or len(codings) > 1 or (lengths and codings):
             raise BadAnswer(f"conflicting lengths: {answer.headers}")
@@ -200,7 +201,7 @@ class Client:
             return None
         pieces = []
         try:
-            for piece in self._body(method, answer):
+            for piece in self.body_pieces(method, answer):
                 (sink or pieces.append)(piece)
             answer.complete = True
         except Truncated:

@@ -114,9 +114,29 @@ def test_a_slow_reader_holds_the_upstream_back(weir, upstream, chunked):
     assert sent[0] < BIG_BYTES / 3
     assert_memory_is_bounded(weir)
     got = Checksum()
-    for piece in client._body("GET", answer):
+    for piece in client.body_pieces("GET", answer):
         got(piece)
     assert got.value == checksum_of_big()
+
+
+def test_answers_on_a_used_connection_are_whole_for_a_late_reader(weir, upstream):
+    """The whole pipe fills up before the connection's first event, and waits."""
+    sent = [0]
+
+    def script(request):
+        request.send(b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(200):
+            request.send(chunk(BLOCK))
+            sent[0] += 1
+        request.send(b"0\r\n\r\n", last=True)
+
+    upstream.script = script
+    for _ in range(20):
+        client = weir.client(receive_buffer_bytes=16384).ask("GET", fetch_target(upstream.url()))
+        answer = client.read_head()
+        wait_still(lambda: sent[0], weir, rounds=5)
+        assert sum(len(piece) for piece in client.body_pieces("GET", answer)) == 200 * len(BLOCK)
+        client.close()
 
 
 def wait_still(value, weir, rounds=30):

@@ -57,8 +57,12 @@ def test_spellings_of_a_host_share_its_limit(weir, held):
                for number, name in enumerate(SPELLINGS)]
     weir.wait_host(held.host, active=3, queued=3)
     assert weir.status()["totals"]["hosts"] == 1
-    for _ in clients:
-        held.next().answer()
+    running = held.take(3)
+    assert held.running() == 3
+    for request in running:
+        request.answer()
+    for request in held.take(3):
+        request.answer()
     assert [client.read().status for client in clients] == [200] * 6
     assert held.peak_running == 3
 

@@ -105,6 +105,16 @@ def test_a_wait_of_zero_takes_a_free_slot_or_none(start_weir, held):
     assert client.read().status == 200
 
 
+def test_no_deadline_is_slept_through(start_weir, held):
+    """The service has nothing else to wake it up when each of these ends."""
+    weir = start_weir(limited(1))
+    in_order(weir, held, 1)
+    client = weir.client()
+    for number in range(200):
+        headers = [("Weir-Queue-Timeout", f"{1 + number % 9}ms")]
+        assert client.ask("GET", held.url(), headers).read().status == 503
+
+
 @pytest.mark.parametrize("name", ["Weir-Queue-Timeout", "Weir-Timeout"])
 @pytest.mark.parametrize("value", ["", "5", "-1s", "1 s", "5d", "soon", "1.5s", "999999999999h"])
 def test_a_malformed_duration_is_a_bad_request(shared_weir, upstream, name, value):
@@ -166,21 +176,16 @@ def test_a_client_that_leaves_while_waiting_never_reaches_the_upstream(start_wei
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_all_clients_leave_while_waiting(start_weir, held, how):
     weir = start_weir(limited(1))
+    running = weir.ask(held.url("/running"))
+    held.next()
     clients = [weir.ask(held.url(f"/{number}")) for number in range(40)]
-    weir.wait_host(held.host, active=1, queued=39)
+    weir.wait_host(held.host, active=1, queued=40)
     for client in clients:
         getattr(client, how)()
+    weir.wait_host(held.host, active=1, queued=0)
+    getattr(running, how)()
     weir.wait_host(held.host, active=0, queued=0)
-    assert len(held.requests) == 1
-
-
-def test_a_place_left_in_a_full_queue_is_free_again(start_weir, held):
-    weir = start_weir(limited(1, queue=1))
-    clients = in_order(weir, held, 2)
-    clients[1].close()
-    weir.wait_host(held.host, queued=0)
-    weir.ask(held.url("/next"))
-    weir.wait_host(held.host, queued=1)
+    assert held.targets() == ["/running"]
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

@@ -120,6 +120,21 @@ static void test_add(void **state)
     assert_int_equal(other.max_ns, 99 * 99 * MS);
 }
 
+static void test_many_at_once(void **state)
+{
+    (void)state;
+    struct histogram one = {0};
+    struct histogram many = {0};
+    for (uint64_t i = 0; i < 20; i++) {
+        for (uint64_t k = 0; k < i; k++) {
+            histogram_record(&one, i * i * US);
+        }
+        histogram_record_many(&many, i * i * US, i);
+    }
+    histogram_record_many(&many, 9 * HOUR, 0);
+    assert_memory_equal(&one, &many, sizeof one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +145,7 @@ int main(void)
         cmocka_unit_test(test_quantiles_of_many),
         cmocka_unit_test(test_never_more_than_the_largest),
         cmocka_unit_test(test_add),
+        cmocka_unit_test(test_many_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
