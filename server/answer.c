@@ -11,28 +11,31 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
-static double ms_between(uint64_t from_ns, uint64_t to_ns)
+/* Appends NAME;dur=MS, exact to the microsecond, to the LENGTH bytes in BUFFER. */
+static size_t add_timing(char *buffer, size_t size, size_t length, const char *name,
+                         uint64_t duration_ns)
 {
-    return from_ns == 0 || to_ns < from_ns ? 0.0 : (double)(to_ns - from_ns) / 1e6;
+    int added = snprintf(buffer + length, size - length, "%s%s;dur=%" PRIu64 ".%03u",
+                         length > 0 ? ", " : "", name, duration_ns / 1000000,
+                         (unsigned)(duration_ns / 1000 % 1000));
+    return length + (size_t)added;
 }
 
 /* What every answer carries. */
 static void write_own_fields(const struct exchange *exchange, exchange_field_fn *write,
                              void *context)
 {
-    char timing[96];
-    int length =
-        snprintf(timing, sizeof timing, "queue;dur=%.3f", (double)exchange->queue_ns / 1e6);
+    char timing[128];
+    size_t length = add_timing(timing, sizeof timing, 0, "queue", exchange->queue_ns);
     if (exchange->fetch != NULL) {
         struct fetch_times times = fetch_times(exchange->fetch);
         if (times.connected_ns > 0) {
-            length +=
-                snprintf(timing + length, sizeof timing - (size_t)length, ", connect;dur=%.3f",
-                         ms_between(times.started_ns, times.connected_ns));
+            length = add_timing(timing, sizeof timing, length, "connect",
+                                times.connected_ns - times.started_ns);
         }
         if (times.first_byte_ns > 0) {
-            snprintf(timing + length, sizeof timing - (size_t)length, ", ttfb;dur=%.3f",
-                     ms_between(times.started_ns, times.first_byte_ns));
+            add_timing(timing, sizeof timing, length, "ttfb",
+                       times.first_byte_ns - times.started_ns);
         }
     }
     write(context, "Server-Timing", timing);

@@ -46,7 +46,8 @@ void exchange_move(struct exchange *exchange, enum exchange_state state)
 {
     assert(exchange->state != EXCHANGE_ENDED);
     exchange->state = state;
-    if (state != EXCHANGE_WAITING && state != EXCHANGE_ENDED) {
+    bool reads_on = state != EXCHANGE_FETCHING || exchange->facts.has_body;
+    if (state != EXCHANGE_WAITING && state != EXCHANGE_ENDED && reads_on) {
         exchange_wake(exchange);
     }
 }
@@ -245,7 +246,7 @@ static void refuse_by_limiter(struct exchange *exchange, enum limiter_verdict ve
     case LIMITER_QUEUED:
         break;
     }
-    assert(!"a verdict that lets the request in");
+    assert(false && "a verdict that lets the request in");
 }
 
 static void ask_limiter(struct exchange *exchange)

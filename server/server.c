@@ -4,13 +4,14 @@
  * One thread owns everything, so nothing needs a lock. libuv's callbacks only note what is ready;
  * the turn then does the work, in a fixed order and with one reading of the clock:
  *
- *   1. fetcher_run()    sockets of upstreams, resolved names, deadlines; ended fetches become news
+ *   1. fetcher_run()    one upstream socket, resolved names, deadlines; ended fetches become news
  *   2. exchanges_run()  news: slots come back; then whoever may start does, at once
  *   3. frontend_run()   clients: those that left, those that can go on, new requests
  *   4. reap
  *
- * Steps 1 to 3 are repeated while they find work, so that a freed slot starts its next fetch in the
- * turn in which it was freed, and a bounded number of times, so that new events get their turn.
+ * 1 and 2 alternate while they find work, so that the request that takes a freed slot is on its way
+ * before anything else is done; all three are repeated while they find work; both a bounded number
+ * of times, so that new events get their turn.
  */
 #include "server/server.h"
 
@@ -32,8 +33,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define ROUNDS            4   /* through steps 1 to 3 in one turn */
-#define ACCEPTS           256 /* connections taken from one listener in one turn */
+#define STEPS             4096 /* through steps 1 and 2 in one round */
+#define ROUNDS            4    /* through steps 1 to 3 in one turn */
+#define ACCEPTS           256  /* connections taken from one listener in one turn */
 #define LOG_RETRY_NS      (UINT64_C(100) * 1000000)
 #define ADMIN_CONNECTIONS 64U
 #define DEFAULT_ROOMS     64U
@@ -285,6 +287,18 @@ static void accept_clients(struct server *server)
     }
 }
 
+static bool run_upstream_half(struct server *server)
+{
+    bool worked = true;
+    int step = 0;
+    while (worked && step < STEPS) {
+        worked = fetcher_run(server->fetcher, server->now_ns);
+        worked = exchanges_run(server->exchanges, server->now_ns) || worked;
+        step++;
+    }
+    return worked || step > 1;
+}
+
 /* Returns true where there is more to do at once. */
 static bool turn(struct server *server)
 {
@@ -292,8 +306,7 @@ static bool turn(struct server *server)
     server->now_ns = uv_hrtime();
     accept_clients(server);
     for (int round = 0; worked && round < ROUNDS; round++) {
-        worked = fetcher_run(server->fetcher, server->now_ns);
-        worked = exchanges_run(server->exchanges, server->now_ns) || worked;
+        worked = run_upstream_half(server);
         worked = frontend_run(server->frontend, server->now_ns) || worked;
     }
     worked = admin_run(server->admin) || worked;

@@ -71,12 +71,13 @@ struct fetch {
     char error[CURL_ERROR_SIZE];
 };
 
+#define LANE_PORTS_BYTES (65536 / 8)
+
 struct lane {
     CURLM *multi;
     struct fetcher *fetcher;
-    uint64_t due_ns;                /* when libcurl wants to be called; UINT64_MAX: not */
-    bool touched;                   /* something may have ended */
-    unsigned char ports[65536 / 8]; /* those that have a stand-in address in the multi */
+    uint64_t due_ns;      /* when libcurl wants to be called; UINT64_MAX: not */
+    unsigned char *ports; /* a bit for each that has a stand-in address in the multi */
 };
 
 struct fetcher {
