@@ -64,8 +64,13 @@ void exchange_give_back(struct exchange *exchange)
 
 void exchange_end_fetch(struct exchange *exchange)
 {
-    fetch_destroy(exchange->fetch);
-    exchange->fetch = NULL;
+    if (exchange->fetch != NULL) {
+        struct fetch_times times = fetch_times(exchange->fetch);
+        uint64_t end_ns = times.ended_ns > 0 ? times.ended_ns : exchange->all->now_ns;
+        exchange->fetch_ns = end_ns - times.started_ns;
+        fetch_destroy(exchange->fetch);
+        exchange->fetch = NULL;
+    }
     exchange_give_back(exchange);
 }
 
@@ -129,7 +134,6 @@ struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, c
     exchange->raw = copy;
     exchange->client = client;
     exchange->context = context;
-    exchange->created_ns = exchanges->now_ns;
     exchange->host_queued = -1;
     exchange->host_limit = -1;
     exchanges_make_id(exchanges, exchange->id, sizeof exchange->id);
@@ -147,7 +151,7 @@ void *exchange_context(const struct exchange *exchange)
 
 bool exchange_begun(const struct exchange *exchange)
 {
-    return exchange->begun;
+    return exchange->state != EXCHANGE_READING;
 }
 
 static void add_field(struct exchange *exchange, size_t *count, const char *name, const char *value)
@@ -261,7 +265,6 @@ static void ask_limiter(struct exchange *exchange)
                                   &exchange->ticket, all->now_ns);
     } while (verdict == LIMITER_HOSTS_FULL &&
              sockets_retire_idle_host(fetcher_sockets(all->parts.fetcher)));
-    exchange->ahead = exchange->ticket.ahead;
     if (verdict == LIMITER_ADMITTED) {
         exchange_start_fetch(exchange);
     } else if (verdict == LIMITER_QUEUED) {
@@ -297,9 +300,8 @@ void exchange_begin(struct exchange *exchange, const struct headers_request *req
 {
     struct exchanges *all = exchange->all;
     const char *detail = NULL;
-    assert(!exchange->begun);
+    assert(exchange->state == EXCHANGE_READING);
     all->now_ns = now_ns;
-    exchange->begun = true;
     exchange->request = *request;
 
     enum problem problem = headers_check_request(request, all->self, &exchange->facts, &detail);

@@ -269,7 +269,6 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
     TAILQ_INIT(&fetcher->resumed);
     TAILQ_INIT(&fetcher->spares);
     wheel_init(&fetcher->wheel, now_ns);
-    fetcher->loop = loop;
     fetcher->resolver = resolver;
     fetcher->now_ns = now_ns;
     fetcher->keepalive_ns = options->keepalive_ns;

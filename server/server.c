@@ -361,8 +361,8 @@ int server_run(struct server *server)
         uv_run(&server->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
         more = turn(server);
     }
-    if (server->exit_status != 0 || resolver_is_busy(server->resolver)) {
-        /* in a hurry, or a look-up would have to be waited for: the kernel tidies up */
+    if (resolver_is_busy(server->resolver)) { /* it would have to be waited for */
+        frontend_destroy(server->frontend); /* what still runs is logged */
         log_destroy(server->log);
         _exit(server->exit_status);
     }

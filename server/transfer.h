@@ -48,10 +48,8 @@ struct fetch {
     bool is_added;    /* the easy handle is in its lane's multi */
     bool was_sent;    /* the request may have reached the upstream */
     bool resendable;  /* nothing happens twice if the request is sent twice */
-    bool vetoed;      /* a second sending was refused */
     bool knows_ports; /* the easy handle looks for the lane's stand-in addresses */
     bool is_spent;    /* the easy handle must not be used again */
-    int open_error;   /* errno where no socket could be had */
     int fd;           /* of the connection in use, or -1 */
 
     enum problem problem;
@@ -81,7 +79,6 @@ struct lane {
 };
 
 struct fetcher {
-    uv_loop_t *loop;
     struct wheel wheel;
     struct resolver *resolver;
     struct sockets *sockets;
