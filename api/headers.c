@@ -30,7 +30,6 @@ enum field {
     FIELD_REQUEST_ID,
     FIELD_TE,
     FIELD_TIMEOUT,
-    FIELD_TRAILER,
     FIELD_TRANSFER_ENCODING,
     FIELD_VIA,
 };
@@ -68,7 +67,7 @@ static const struct known known_fields[] = {
     KNOWN("expect", FIELD_EXPECT, NOT_IN_REQUEST | NOT_IN_TRAILER),
     KNOWN("pragma", FIELD_OTHER, NOT_IN_TRAILER),
     KNOWN("expires", FIELD_OTHER, NOT_IN_TRAILER),
-    KNOWN("trailer", FIELD_TRAILER, HOP),
+    KNOWN("trailer", FIELD_OTHER, HOP),
     KNOWN("upgrade", FIELD_OTHER, HOP),
     KNOWN("warning", FIELD_OTHER, NOT_IN_TRAILER),
     KNOWN("if-match", FIELD_OTHER, NOT_IN_TRAILER),
@@ -416,9 +415,6 @@ static enum problem take_field(struct reading *reading, const struct header *fie
             detail = "Weir-Timeout: expected once, a duration above 0 such as 250ms, 5s, 2m or 1h";
         }
         break;
-    case FIELD_TRAILER:
-        facts->trailer = true;
-        break;
     case FIELD_TRANSFER_ENCODING:
         return take_encoding(reading, value, ret_detail);
     case FIELD_VIA:
@@ -524,9 +520,6 @@ static const char *take_response_field(const struct header *field,
         return piece_is(value_of(field), "chunked", 7)
                    ? NULL
                    : "the upstream's Transfer-Encoding is not exactly chunked";
-    case FIELD_TRAILER:
-        facts->trailer = true;
-        return NULL;
     case FIELD_OTHER:
     case FIELD_EXPECT:
     case FIELD_HOST:

@@ -53,7 +53,6 @@ struct headers_request_facts {
     uint64_t fetch_timeout_ns;       /* Weir-Timeout, or HEADERS_NEVER */
     const struct header *request_id; /* X-Request-Id where it is 1 to 128 visible ASCII bytes */
     bool te_trailers;                /* TE: trailers: the client takes trailers */
-    bool trailer;                    /* announces trailers */
     struct headers_named named;
 };
 
@@ -93,7 +92,6 @@ struct headers_response_facts {
     bool has_length;
     bool chunked;
     uint64_t content_length;
-    bool trailer; /* announces trailers */
     struct headers_named named;
 };
 

@@ -303,6 +303,7 @@ enum limiter_verdict limiter_acquire(struct limiter *limiter, const char *name,
     if (!host && !(host = create_host(limiter, &budget, &why))) {
         return why;
     }
+    ticket->ahead = host->active + host->queued;
     bool starts = may_start(limiter, host);
     uint64_t wait_ns = max_wait_ns < host->queue_timeout_ns ? max_wait_ns : host->queue_timeout_ns;
     if (!starts && wait_ns == 0) {
@@ -317,7 +318,6 @@ enum limiter_verdict limiter_acquire(struct limiter *limiter, const char *name,
         count_rejection(limiter, host, LIMITER_REJECTED_QUEUE_FULL);
         return LIMITER_TOTAL_QUEUE_FULL;
     }
-    ticket->ahead = host->active + host->queued;
     ticket->host = host;
     ticket->sequence = ++limiter->sequence;
     ticket->arrived_ns = now_ns;

@@ -507,10 +507,17 @@ static void on_close(uv_handle_t *handle)
     }
 }
 
+/* libmicrohttpd 1.0 would otherwise put a connection that is added aside. */
+#if MHD_VERSION >= 0x00097707
+#define ADMIN_ONE_THREAD MHD_USE_NO_THREAD_SAFETY
+#else
+#define ADMIN_ONE_THREAD 0
+#endif
+
 static struct MHD_Daemon *start_daemon(struct admin *admin, unsigned connections_max)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, on_request,
-                            admin, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | ADMIN_ONE_THREAD, 0, NULL,
+                            NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, on_log,
                             NULL, /* first: for what follows */
                             MHD_OPTION_CONNECTION_LIMIT, connections_max, /* unsigned */
                             MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,  /* unsigned */

@@ -45,7 +45,9 @@ void exchange_move(struct exchange *exchange, enum exchange_state state)
 {
     assert(exchange->state != EXCHANGE_ENDED);
     exchange->state = state;
-    if (state != EXCHANGE_CHECKING && state != EXCHANGE_WAITING && state != EXCHANGE_ENDED) {
+    bool reads_on = state != EXCHANGE_FETCHING || exchange->facts.has_body;
+    if (state != EXCHANGE_CHECKING && state != EXCHANGE_WAITING && state != EXCHANGE_ENDED &&
+        reads_on) {
         exchange_wake(exchange);
     }
 }
@@ -63,8 +65,13 @@ void exchange_give_back(struct exchange *exchange)
 void exchange_end_fetch(struct exchange *exchange)
 {
     auth_cancel(&exchange->credentials);
-    fetch_destroy(exchange->fetch);
-    exchange->fetch = NULL;
+    if (exchange->fetch != NULL) {
+        struct fetch_times times = fetch_times(exchange->fetch);
+        uint64_t end_ns = times.ended_ns > 0 ? times.ended_ns : exchange->all->now_ns;
+        exchange->fetch_ns = end_ns - times.started_ns;
+        fetch_destroy(exchange->fetch);
+        exchange->fetch = NULL;
+    }
     exchange_give_back(exchange);
 }
 
@@ -139,7 +146,6 @@ struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, c
     exchange->context = context;
     exchange->upload.budget = &exchanges->budget;
     exchange->download.budget = &exchanges->budget;
-    exchange->created_ns = exchanges->now_ns;
     exchange->host_queued = -1;
     exchange->host_limit = -1;
     identity_make_id(exchanges->parts.identity, exchange->id, sizeof exchange->id);
@@ -157,7 +163,7 @@ void *exchange_context(const struct exchange *exchange)
 
 bool exchange_begun(const struct exchange *exchange)
 {
-    return exchange->begun;
+    return exchange->state != EXCHANGE_READING;
 }
 
 static void add_field(struct exchange *exchange, size_t *count, const char *name, const char *value)
@@ -258,7 +264,6 @@ static void ask_limiter(struct exchange *exchange)
     enum limiter_verdict verdict =
         admission_ask(all->parts.limiter, fetcher_sockets(all->parts.fetcher), host, max_wait_ns,
                       ADMISSION_EXCHANGE, &exchange->place, all->now_ns);
-    exchange->ahead = exchange->place.ticket.ahead;
     if (verdict == LIMITER_ADMITTED) {
         exchange_start_fetch(exchange);
     } else if (verdict == LIMITER_QUEUED) {
@@ -392,9 +397,8 @@ void exchange_begin(struct exchange *exchange, const struct headers_request *req
 {
     struct exchanges *all = exchange->all;
     const char *detail = NULL;
-    assert(!exchange->begun);
+    assert(exchange->state == EXCHANGE_READING);
     all->now_ns = now_ns;
-    exchange->begun = true;
     exchange->request = *request;
 
     enum problem problem = headers_check_request(request, all->parts.identity->self, &exchange->facts, &detail);

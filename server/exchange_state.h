@@ -29,7 +29,6 @@ struct exchange {
     struct wheel_timer timer;
     enum exchange_state state;
     bool is_awake;
-    bool begun;
     bool answered;       /* exchange_answer() was called */
     bool upload_done;    /* nothing of the request is left to read */
     bool upload_blocked; /* the client half holds bytes that did not fit */
@@ -58,13 +57,12 @@ struct exchange {
     uint64_t retry_ns;
 
     const char *outcome; /* of one that is ABORTING */
-    uint64_t created_ns;
+    uint64_t fetch_ns;
     uint64_t client_ns;
     uint64_t queue_ns;
     uint64_t discarded_bytes;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    uint32_t ahead;
     unsigned status;
     char id[IDENTITY_ID_SIZE];
     const char *request_id; /* as the client sent it, or `id`; ends in '\0' */

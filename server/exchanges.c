@@ -207,7 +207,8 @@ static void write_log(struct exchange *exchange, enum exchange_end how)
         .bytes_in = exchange->bytes_in,
         .bytes_out = exchange->bytes_out,
         .queue_ns = exchange->queue_ns,
-        .ahead = exchange->ahead,
+        .fetch_ns = exchange->fetch_ns,
+        .ahead = exchange->place.ticket.ahead,
     };
     if (exchange->target.form == TARGET_UPSTREAM) {
         line.path = exchange->raw; /* the base path of a named upstream may be secret */
@@ -221,11 +222,6 @@ static void write_log(struct exchange *exchange, enum exchange_end how)
         line.outcome = problem_kind(exchange->problem)->word;
     } else {
         line.outcome = how == EXCHANGE_REJECTED ? problem_kind(PROBLEM_BAD_REQUEST)->word : "ok";
-    }
-    if (exchange->fetch != NULL) {
-        struct fetch_times times = fetch_times(exchange->fetch);
-        uint64_t end_ns = times.ended_ns > 0 ? times.ended_ns : exchange->all->now_ns;
-        line.fetch_ns = end_ns - times.started_ns;
     }
     log_write_request(exchange->all->parts.log, &line);
 }
@@ -247,11 +243,8 @@ void exchange_end(struct exchange *exchange, enum exchange_end how, unsigned sta
     if (how == EXCHANGE_REJECTED) {
         exchange->status = status;
     }
-    if (exchange->place.ticket.state == LIMITER_WAITING) {
-        exchange->queue_ns = all->now_ns - exchange->place.ticket.arrived_ns;
-    }
-    write_log(exchange, how);
     exchange_end_fetch(exchange);
+    write_log(exchange, how);
     wheel_disarm(&all->wheel, &exchange->timer);
     if (exchange->is_awake) {
         TAILQ_REMOVE(&all->awake, exchange, in_awake);

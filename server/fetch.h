@@ -137,8 +137,9 @@ void fetch_upload_ready(struct fetch *fetch);
 void fetch_download_ready(struct fetch *fetch);
 
 /*
- * Does what can be done now: hands readiness to libcurl, goes on with resolved names, collects
- * what has ended. Returns true where it did something.
+ * Does one step of what can be done now: what is due, resolved, resumed or just started, and only
+ * where nothing was just started one socket that is ready. Returns true where it did something. One
+ * at a time, because a slot that frees is to be used before the next answer is read.
  */
 bool fetcher_run(struct fetcher *fetcher, uint64_t now_ns);
 

@@ -151,50 +151,66 @@ static void collect(struct lane *lane)
     }
 }
 
-static bool run_transfers(struct fetcher *fetcher)
+/* Lets libcurl do something in LANE, and takes what has ended by it. */
+static void act(struct lane *lane, curl_socket_t fd, int events)
+{
+    int running;
+    curl_multi_socket_action(lane->multi, fd, events, &running);
+    collect(lane);
+}
+
+static bool run_resumed(struct fetcher *fetcher)
 {
     bool worked = false;
-    int running;
     struct fetch *fetch;
     while ((fetch = TAILQ_FIRST(&fetcher->resumed)) != NULL) {
         TAILQ_REMOVE(&fetcher->resumed, fetch, in_resumed);
         fetch->is_resumed = false;
         if (fetch->is_added) {
+            struct lane *lane = &fetcher->lanes[fetch->pool->lane];
             fetch->download_paused = false;
             fetch->upload_paused = false;
-            fetcher->lanes[fetch->pool->lane].touched = true;
             curl_easy_pause(fetch->easy, CURLPAUSE_CONT);
+            collect(lane);
             worked = true;
         }
     }
-    int fd;
-    int events;
-    unsigned index;
-    while (sockets_take_ready(fetcher->sockets, &fd, &index, &events)) {
-        struct lane *lane = &fetcher->lanes[index];
-        curl_multi_socket_action(lane->multi, fd, events, &running);
-        lane->touched = true;
-        worked = true;
-    }
+    return worked;
+}
+
+/* What libcurl has asked to be called for by now; transfers that were just added are that too. */
+static bool run_due(struct fetcher *fetcher)
+{
+    bool worked = false;
     for (unsigned i = 0; i < fetcher->lane_count; i++) {
         struct lane *lane = &fetcher->lanes[i];
         if (lane->due_ns <= fetcher->now_ns) {
             lane->due_ns = UINT64_MAX;
-            curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-            lane->touched = true;
+            act(lane, CURL_SOCKET_TIMEOUT, 0);
             worked = true;
         }
-        if (lane->touched) {
-            lane->touched = false;
-            collect(lane);
-        }
-    }
-    if (sockets_oldest_idle_ns(fetcher->sockets) <= fetcher->now_ns) {
-        uint64_t now_ns = fetcher->now_ns;
-        uint64_t keepalive_ns = fetcher->keepalive_ns;
-        sockets_retire_idle(fetcher->sockets, now_ns > keepalive_ns ? now_ns - keepalive_ns : 0);
     }
     return worked;
+}
+
+static bool run_ready(struct fetcher *fetcher)
+{
+    int fd;
+    int events;
+    unsigned lane;
+    if (!sockets_take_ready(fetcher->sockets, &fd, &lane, &events)) {
+        return false;
+    }
+    act(&fetcher->lanes[lane], fd, events);
+    return true;
+}
+
+static void retire_idle(struct fetcher *fetcher)
+{
+    uint64_t now_ns = fetcher->now_ns;
+    if (now_ns > fetcher->keepalive_ns) {
+        sockets_retire_idle(fetcher->sockets, now_ns - fetcher->keepalive_ns);
+    }
 }
 
 bool fetcher_run(struct fetcher *fetcher, uint64_t now_ns)
@@ -214,7 +230,9 @@ bool fetcher_run(struct fetcher *fetcher, uint64_t now_ns)
                             &addresses);
         worked = true;
     }
-    return run_transfers(fetcher) || worked;
+    retire_idle(fetcher);
+    worked = run_resumed(fetcher) || worked;
+    return run_due(fetcher) || run_ready(fetcher) || worked;
 }
 
 uint64_t fetcher_next_ns(const struct fetcher *fetcher)
@@ -241,8 +259,9 @@ static bool create_lane(struct fetcher *fetcher, struct lane *lane)
 {
     lane->fetcher = fetcher;
     lane->due_ns = UINT64_MAX;
+    lane->ports = calloc(1, LANE_PORTS_BYTES);
     lane->multi = curl_multi_init();
-    if (lane->multi == NULL) {
+    if (lane->multi == NULL || lane->ports == NULL) {
         return false;
     }
     curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_watch);
@@ -266,14 +285,13 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
     TAILQ_INIT(&fetcher->resumed);
     TAILQ_INIT(&fetcher->spares);
     wheel_init(&fetcher->wheel, now_ns);
-    fetcher->loop = loop;
     fetcher->resolver = resolver;
     fetcher->now_ns = now_ns;
     fetcher->keepalive_ns = options->keepalive_ns;
     fetcher->sockets = sockets_create(loop, options->lanes);
     bool good = fetcher->sockets != NULL;
-    for (; good && fetcher->lane_count < options->lanes; fetcher->lane_count++) {
-        good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count]);
+    while (good && fetcher->lane_count < options->lanes) {
+        good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count++]);
     }
     if (!good) {
         fetcher_destroy(fetcher);
@@ -294,6 +312,7 @@ void fetcher_destroy(struct fetcher *fetcher)
     }
     for (unsigned i = 0; i < fetcher->lane_count; i++) {
         curl_multi_cleanup(fetcher->lanes[i].multi);
+        free(fetcher->lanes[i].ports);
     }
     sockets_destroy(fetcher->sockets);
     free(fetcher);

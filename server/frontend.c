@@ -23,6 +23,14 @@
 
 #define ROOM_CLIENTS 64
 
+/* Without it libmicrohttpd 1.0 puts a connection that is added aside, for another thread to take.
+ */
+#if MHD_VERSION >= 0x00097707
+#define DAEMON_ONE_THREAD MHD_USE_NO_THREAD_SAFETY
+#else
+#define DAEMON_ONE_THREAD 0
+#endif
+
 void frontend_mark_dirty(struct room *room)
 {
     if (!room->is_dirty) {
@@ -258,7 +266,7 @@ static bool open_room(struct frontend *frontend, struct room *room)
     room->frontend = frontend;
     room->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO |
-            MHD_USE_ERROR_LOG,
+            MHD_USE_ERROR_LOG | DAEMON_ONE_THREAD,
         0, NULL, NULL, client_on_request, frontend, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL,
         MHD_OPTION_CONNECTION_LIMIT, settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)settings->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT, 0U,

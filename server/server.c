@@ -5,15 +5,16 @@
  * the turn then does the work, in a fixed order and with one reading of the clock:
  *
  *   0. guard_run()      checked credentials
- *   1. fetcher_run()    sockets of upstreams, resolved names, deadlines; ended fetches become news
+ *   1. fetcher_run()    one upstream socket, resolved names, deadlines; ended fetches become news
  *   2. exchanges_run()  news: slots come back
- *   3. tunnels_run()    bytes both ways, new tunnels; slots of ended ones come back
- *   4. admit()          whoever may start does, at once
+ *   3. admit()          whoever may start does, at once
+ *   4. tunnels_run()    bytes both ways, new tunnels; slots of ended ones come back
  *   5. frontend_run()   clients: those that left, those that can go on, new requests
  *   6. reap
  *
- * Steps 1 to 5 are repeated while they find work, so that a freed slot starts its next fetch in the
- * turn in which it was freed, and a bounded number of times, so that new events get their turn.
+ * 1 to 3 alternate while they find work, so that the request that takes a freed slot is on its way
+ * before anything else is done; 0 to 5 are repeated while they find work; both a bounded number of
+ * times, so that new events get their turn.
  */
 #include "server/server.h"
 
@@ -41,8 +42,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define ROUNDS            4   /* through steps 1 to 5 in one turn */
-#define ACCEPTS           256 /* connections taken from one listener in one turn */
+#define STEPS             4096 /* through steps 1 to 3 in one round */
+#define ROUNDS            4    /* through steps 0 to 5 in one turn */
+#define ACCEPTS           256  /* connections taken from one listener in one turn */
 #define LOG_RETRY_NS      (UINT64_C(100) * 1000000)
 #define ADMIN_CONNECTIONS 64U
 #define DEFAULT_ROOMS     64U
@@ -432,6 +434,19 @@ static bool admit(struct server *server)
     return worked;
 }
 
+static bool run_upstream_half(struct server *server)
+{
+    bool worked = true;
+    int step = 0;
+    while (worked && step < STEPS) {
+        worked = fetcher_run(server->fetcher, server->now_ns);
+        worked = exchanges_run(server->exchanges, server->now_ns) || worked;
+        worked = admit(server) || worked;
+        step++;
+    }
+    return worked || step > 1;
+}
+
 /* Returns true where there is more to do at once. */
 static bool turn(struct server *server)
 {
@@ -440,10 +455,11 @@ static bool turn(struct server *server)
     accept_clients(server);
     for (int round = 0; worked && round < ROUNDS; round++) {
         worked = guard_run(server->guard, server->now_ns);
-        worked = fetcher_run(server->fetcher, server->now_ns) || worked;
-        worked = exchanges_run(server->exchanges, server->now_ns) || worked;
-        worked = tunnels_run(server->tunnels, server->now_ns) || worked;
-        worked = admit(server) || worked;
+        worked = run_upstream_half(server) || worked;
+        if (tunnels_run(server->tunnels, server->now_ns)) {
+            worked = true;
+            admit(server); /* slots of tunnels that have ended */
+        }
         worked = frontend_run(server->frontend, server->now_ns) || worked;
     }
     worked = admin_run(server->admin) || worked;
@@ -511,10 +527,10 @@ int server_run(struct server *server)
         uv_run(&server->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
         more = turn(server);
     }
-    if (server->exit_status != 0 || resolver_is_busy(server->resolver) ||
-        guard_is_busy(server->guard)) {
+    if (resolver_is_busy(server->resolver) || guard_is_busy(server->guard)) {
+        /* they would have to be waited for; what still runs is logged */
+        frontend_destroy(server->frontend);
         remove_socket_files(server);
-        /* in a hurry, or a look-up would have to be waited for: the kernel tidies up */
         log_destroy(server->log);
         _exit(server->exit_status);
     }

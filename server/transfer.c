@@ -177,7 +177,9 @@ static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_socka
     struct fetch *fetch = data;
     (void)purpose;
     if (fetch->was_sent && !fetch->resendable) {
-        fetch->vetoed = true;
+        refuse(fetch, PROBLEM_UPSTREAM_INCOMPLETE,
+               "the upstream closed the connection without an answer; the request is not one that "
+               "may be sent twice");
         return CURL_SOCKET_BAD;
     }
     assert(fetch->next_address < fetch->addresses.count);
@@ -206,7 +208,7 @@ static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_socka
     }
     int fd = sockets_open(fetch->fetcher->sockets, fetch->pool, address->family, &fetch->fd);
     if (fd < 0) {
-        fetch->open_error = errno;
+        refuse(fetch, PROBLEM_INTERNAL, strerror(errno));
         return CURL_SOCKET_BAD;
     }
     fetch->opened = true;
@@ -510,15 +512,6 @@ static enum problem problem_of(const struct fetch *fetch, CURLcode code, const c
     *ret_detail = fetch->error[0] != '\0' ? fetch->error : curl_easy_strerror(code);
     switch ((int)code) {
     case CURLE_COULDNT_CONNECT:
-        if (fetch->open_error != 0) {
-            *ret_detail = strerror(fetch->open_error);
-            return PROBLEM_INTERNAL;
-        }
-        if (fetch->vetoed) {
-            *ret_detail = "the upstream closed the connection without an answer; the request is "
-                          "not one that may be sent twice";
-            return PROBLEM_UPSTREAM_INCOMPLETE;
-        }
         *ret_detail = "no address of the host accepted the connection";
         return PROBLEM_CONNECTION_REFUSED;
     case CURLE_OPERATION_TIMEDOUT:
@@ -531,6 +524,7 @@ static enum problem problem_of(const struct fetch *fetch, CURLcode code, const c
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
         return PROBLEM_TLS_PROTOCOL_ERROR;
+    case CURLE_OK: /* without an answer */
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
@@ -571,15 +565,11 @@ void transfer_ended(struct fetch *fetch, CURLcode code)
         fetch_same_address(fetch);
         return;
     }
-    bool refused = code == CURLE_COULDNT_CONNECT && fetch->open_error == 0 && !fetch->was_sent;
+    bool refused = code == CURLE_COULDNT_CONNECT && !fetch->was_sent;
     if (refused && fetch->problem == PROBLEM_NONE && fetch_next_address(fetch)) {
         return;
     }
     const char *detail;
-    enum problem problem =
-        code == CURLE_OK ? PROBLEM_UPSTREAM_INCOMPLETE : problem_of(fetch, code, &detail);
-    if (code == CURLE_OK) {
-        detail = "the upstream closed the connection before its answer was complete";
-    }
+    enum problem problem = problem_of(fetch, code, &detail);
     fetch_fail(fetch, problem, detail);
 }

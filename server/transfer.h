@@ -51,12 +51,10 @@ struct fetch {
     bool is_added;    /* the easy handle is in its lane's multi */
     bool was_sent;    /* the request may have reached the upstream */
     bool resendable;  /* nothing happens twice if the request is sent twice */
-    bool vetoed;      /* a second sending was refused */
     bool opened;      /* the connection was opened for this attempt */
     bool barred;      /* the connection that was to be reused leads where this fetch may not */
     bool knows_ports; /* the easy handle looks for the lane's stand-in addresses */
     bool is_spent;    /* the easy handle must not be used again */
-    int open_error;   /* errno where no socket could be had */
     int fd;           /* of the connection in use, or -1 */
 
     enum problem problem;
@@ -76,16 +74,16 @@ struct fetch {
     char error[CURL_ERROR_SIZE];
 };
 
+#define LANE_PORTS_BYTES (65536 / 8)
+
 struct lane {
     CURLM *multi;
     struct fetcher *fetcher;
-    uint64_t due_ns;                /* when libcurl wants to be called; UINT64_MAX: not */
-    bool touched;                   /* something may have ended */
-    unsigned char ports[65536 / 8]; /* those that have a stand-in address in the multi */
+    uint64_t due_ns;      /* when libcurl wants to be called; UINT64_MAX: not */
+    unsigned char *ports; /* a bit for each that has a stand-in address in the multi */
 };
 
 struct fetcher {
-    uv_loop_t *loop;
     struct wheel wheel;
     struct resolver *resolver;
     struct sockets *sockets;

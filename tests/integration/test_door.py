@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from client import Client, chunk, fetch_target
-from upstream import answer_bytes
 from waiting import DEADLINE_S, wait_until
 from weir import environment, limited
 
@@ -118,9 +117,9 @@ def test_curl_hears_of_it(start_weir):
     weir.client()
     wait_until(lambda: connections(weir)["client"] == 1, "the first is in")
     proxy = f"http://127.0.0.1:{weir.data[1]}"
-    for more in ([], ["--data-binary", "@/dev/zero", "-H", "Content-Length: 100000000"]):
+    for body in ([], ["--data-binary", "@-"]):
         ran = subprocess.run(["curl", "-s", "-m", str(DEADLINE_S), "-w", "%{http_code}", "-x", proxy,
-                              *([] if not more else ["-d", "x" * 500000]), "http://127.0.0.1:1/"],
+                              *body, "http://127.0.0.1:1/"], input=b"x" * 500000,
                              capture_output=True, env=environment(), check=False)
         assert ran.stdout.endswith(b"503"), ran
 
@@ -191,31 +190,10 @@ def slow_reader(weir, upstream, number):
 
 
 @pytest.fixture
-def large(held):
+def large(upstream):
     """An upstream whose answers are larger than all buffers together."""
-    body = b"y" * (4 << 20)
-    stop = threading.Event()
-
-    def serve():
-        while not stop.is_set():
-            try:
-                request = held.next()
-            except AssertionError:
-                return
-            if stop.is_set():
-                return
-            threading.Thread(target=send, args=(request,), daemon=True).start()
-
-    def send(request):
-        try:
-            request.send(answer_bytes(body=body), last=True)
-        except OSError:
-            pass
-
-    held.body = body
-    threading.Thread(target=serve, daemon=True).start()
-    yield held
-    stop.set()
+    upstream.body = b"y" * (4 << 20)
+    return upstream
 
 
 def test_slow_clients_fill_the_buffers_and_no_more(start_weir, large, new_upstream):

@@ -239,6 +239,9 @@ def test_a_client_that_leaves_in_the_turn_of_its_grant_frees_the_slot(start_weir
     for round_number in range(100):
         first.ask("GET", held.url("/first"))
         running = held.next()
+        if running.target == "/second":  # the cancelled one of the last round, noticed late
+            running = held.next()
+        assert running.target == "/first"
         second = weir.ask(held.url("/second"))
         third = weir.ask(held.url("/third"))
         weir.wait_host(held.host, active=1, queued=2)

