@@ -2,9 +2,9 @@
  * CONNECT: the head of a request for a tunnel (RFC 9110 section 9.3.6, RFC 9112), as it comes from
  * a client's connection.
  *
- * The reading is strict: lines end in CR LF, no line is folded, there is one space between the parts
- * of the request line. A client that breaks this is either broken or up to something, and whatever
- * stands behind the head goes to somebody else unread.
+ * The reading is strict: lines end in CR LF, no line is folded, there is one space between the
+ * parts of the request line. A client that breaks this is either broken or up to something, and
+ * whatever stands behind the head goes to somebody else unread.
  */
 #ifndef WEIR_API_CONNECT_H
 #define WEIR_API_CONNECT_H

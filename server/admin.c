@@ -53,8 +53,7 @@ struct answer {
     unsigned status;
     const char *type;
     const char *allow; /* or NULL */
-    const char *challenge_field; /* or NULL */
-    const char *challenge;
+    const struct problem_kind *kind; /* or NULL */
     char *body;        /* owned; NULL where memory is out */
     size_t bytes;
 };
@@ -75,8 +74,7 @@ static struct answer make_problem(enum problem problem, const char *detail, cons
         .status = problem_status(problem, report.overflow_status),
         .type = "application/problem+json",
         .allow = problem == PROBLEM_METHOD_NOT_ALLOWED ? "GET, HEAD" : NULL,
-        .challenge_field = problem_kind(problem)->challenge_field,
-        .challenge = problem_kind(problem)->challenge,
+        .kind = problem_kind(problem),
     };
 
     answer.body = problem_body(&report, &answer.bytes);
@@ -113,8 +111,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
     }
     if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type) == MHD_YES &&
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
-        (answer.challenge_field == NULL ||
-         MHD_add_response_header(response, answer.challenge_field, answer.challenge) == MHD_YES) &&
+        (answer.kind == NULL || answer.kind->challenge_field == NULL ||
+         MHD_add_response_header(response, answer.kind->challenge_field, answer.kind->challenge)) &&
         (answer.allow == NULL ||
          MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer.allow) == MHD_YES)) {
         result = MHD_queue_response(connection, answer.status, response);
@@ -325,7 +323,7 @@ static const char *split_target(const char *target, const char **ret_authority,
 
 static bool only_reads(const char *method)
 {
-    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
 /* Whether REQUEST shows the token that it needs for PATH. */
@@ -344,9 +342,7 @@ static enum problem check_token(const struct admin *admin, const struct headers_
         return PROBLEM_NONE;
     }
     const char *token = credentials_bearer(request->fields, request->count, &bytes);
-    enum secrets_role role =
-        token == NULL ? SECRETS_NOBODY : secrets_role(secrets, token, bytes);
-
+    enum secrets_role role = token == NULL ? SECRETS_NOBODY : secrets_role(secrets, token, bytes);
     if (role == SECRETS_OPERATOR || (role == SECRETS_READER && reads)) {
         return PROBLEM_NONE;
     }
@@ -354,8 +350,7 @@ static enum problem check_token(const struct admin *admin, const struct headers_
         *ret_detail = "the token may only read: expected that of auth.admin.operate";
         return PROBLEM_ADMIN_DENIED;
     }
-    *ret_detail = token == NULL ? "expected Authorization: Bearer and a token of auth.admin"
-                                : "the token is not one of auth.admin";
+    *ret_detail = "expected Authorization: Bearer and a token of auth.admin";
     return PROBLEM_ADMIN_AUTH_REQUIRED;
 }
 

@@ -50,7 +50,7 @@ enum problem admission_problem(enum limiter_verdict verdict, const char **ret_de
     case LIMITER_QUEUED:
         break;
     }
-    assert(!"a verdict that keeps the request out");
+    assert(false && "a verdict that keeps the request out");
     *ret_detail = NULL;
     return PROBLEM_INTERNAL;
 }

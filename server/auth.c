@@ -330,8 +330,7 @@ bool auth_ask(struct auth *auth, const struct header *fields, size_t count,
     case CREDENTIALS_FOUND:
         break;
     }
-    bool known =
-        ask_for(auth, &credentials, query, answered, now_ns, ret_problem, ret_detail);
+    bool known = ask_for(auth, &credentials, query, answered, now_ns, ret_problem, ret_detail);
     credentials_wipe(&credentials);
     if (!known) {
         begin_checks(auth);

@@ -90,13 +90,14 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
                                 size_t name_bytes, const char *value, size_t value_bytes)
 {
     struct gathered *gathered = context;
+    (void)kind;
     if (gathered->count == gathered->capacity) {
         return MHD_NO;
     }
     if (value == NULL) {
         value = "";
         value_bytes = 0;
-    } else if (kind == MHD_HEADER_KIND && is_folded(name, name_bytes, value)) {
+    } else if (is_folded(name, name_bytes, value)) {
         gathered->defect = "a header field is folded over several lines; send it in one";
     }
     struct header *field = &gathered->fields[gathered->count++];
@@ -158,6 +159,9 @@ static bool end_upload(struct client *client)
     struct gathered gathered;
     if (!gather(client, MHD_FOOTER_KIND, few, &gathered)) {
         return false;
+    }
+    if (gathered.defect != NULL) {
+        exchange_abort(client->exchange, problem_kind(PROBLEM_BAD_REQUEST)->word);
     }
     exchange_upload_end(client->exchange, gathered.fields, gathered.count,
                         client->frontend->now_ns);

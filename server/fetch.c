@@ -52,12 +52,12 @@ static uint64_t deadline_of(const struct fetch *fetch, enum problem *ret_problem
     case FETCH_WAITING:
         if (fetch->upload_over) {
             deadline = fetch->activity_ns + timeouts->first_byte_ns;
-        } else if (fetch->upload->length > 0) {
+        } else if (!fetch->upload_paused) {
             deadline = fetch->activity_ns + timeouts->upstream_idle_ns;
         } /* else the client is what is slow */
         break;
     case FETCH_RECEIVING:
-        if (!fetch->download_paused) {
+        if (!fetch->download_paused || (!fetch->upload_over && !fetch->upload_paused)) {
             deadline = fetch->activity_ns + timeouts->upstream_idle_ns;
         }
         break;

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define SPARES_MAX       256
-#define LANE_CONNECTIONS 4096L /* libcurl's own bound; ours are in sockets.c */
+#define LANE_CONNECTIONS 4U /* a lane may keep at least so many, whatever the bound */
 
 void fetcher_set_egress(struct fetcher *fetcher, const struct egress *egress)
 {
@@ -255,7 +255,7 @@ struct sockets *fetcher_sockets(const struct fetcher *fetcher)
     return fetcher->sockets;
 }
 
-static bool create_lane(struct fetcher *fetcher, struct lane *lane)
+static bool create_lane(struct fetcher *fetcher, struct lane *lane, unsigned connections)
 {
     lane->fetcher = fetcher;
     lane->due_ns = UINT64_MAX;
@@ -269,7 +269,8 @@ static bool create_lane(struct fetcher *fetcher, struct lane *lane)
     curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
     curl_multi_setopt(lane->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, LANE_CONNECTIONS);
+    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS,
+                      (long)(connections > LANE_CONNECTIONS ? connections : LANE_CONNECTIONS));
     return true;
 }
 
@@ -291,7 +292,8 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
     fetcher->sockets = sockets_create(loop, options->lanes);
     bool good = fetcher->sockets != NULL;
     while (good && fetcher->lane_count < options->lanes) {
-        good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count++]);
+        good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count++],
+                           options->connections / options->lanes);
     }
     if (!good) {
         fetcher_destroy(fetcher);

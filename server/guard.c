@@ -142,8 +142,7 @@ static void make_full_answer(struct guard *guard)
         (void)fprintf(stream, "HTTP/1.1 %u %s\r\n", status,
                       status == 429 ? "Too Many Requests" : "Service Unavailable");
         reply_write_problem(&report, 0, write_field, stream);
-        (void)fprintf(stream,
-                      "Via: 1.1 weir\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+        (void)fprintf(stream, "Via: 1.1 weir\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
                       bytes, body);
     }
     if (stream != NULL) {

@@ -1,9 +1,9 @@
 /*
  * The lobby: connections that have been accepted and have not shown yet what they want.
  *
- * A connection that begins with "CONNECT " wants a tunnel, any other is for the frontend. Nothing is
- * read: the bytes stay where they are for whoever takes the connection. Most have sent their first
- * bytes by the time they are accepted, and never wait here.
+ * A connection that begins with "CONNECT " wants a tunnel, any other is for the frontend. Nothing
+ * is read: the bytes stay where they are for whoever takes the connection. Most have sent their
+ * first bytes by the time they are accepted, and never wait here.
  */
 #ifndef WEIR_SERVER_LOBBY_H
 #define WEIR_SERVER_LOBBY_H

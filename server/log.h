@@ -37,7 +37,7 @@ void log_configure(struct log *log, bool access, enum config_level level);
 struct log_request {
     const char *id;
     const char *client; /* "127.0.0.1:51234" */
-    const char *form;   /* "fetch", "forward", "none" */
+    const char *form;   /* "fetch", "forward", "connect", "upstream", "none" */
     const char *method;
     const char *host;
     const char *path; /* PATH_BYTES of it: without the query */

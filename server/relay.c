@@ -3,101 +3,105 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #define PIECES_MAX 8 /* one way, before others get their turn */
 
 /* How one step of a flow went. */
-enum step { STEP_MOVED, STEP_WAIT, STEP_FROM_BROKEN, STEP_TO_BROKEN, STEP_NO_MEMORY };
+enum step { STEP_MOVED, STEP_WAIT, STEP_FROM_BROKEN, STEP_TO_BROKEN };
 
 static bool would_block(void)
 {
     return errno == EAGAIN || errno == EINTR;
 }
 
-static bool keep(struct relay_flow *flow, const char *data, size_t bytes)
+void relay_prepend(struct relay *relay, char *data, size_t bytes)
 {
-    assert(flow->kept == NULL && bytes > 0 && bytes <= RELAY_BYTES);
-    flow->kept = malloc(bytes);
-    if (flow->kept == NULL) {
-        return false;
+    struct relay_flow *flow = &relay->flows[RELAY_CLIENT];
+    assert(flow->early == NULL && flow->bytes == 0);
+    flow->early = data;
+    flow->early_bytes = bytes;
+}
+
+static void drop_early(struct relay_flow *flow)
+{
+    free(flow->early);
+    flow->early = NULL;
+}
+
+/* Writes BYTES of FLOW to TO. Returns how many it took, or -1: the connection is broken. */
+static ssize_t write_some(struct relay_flow *flow, struct wire *to, const char *data, size_t bytes)
+{
+    ssize_t sent = send(to->fd, data, bytes, MSG_NOSIGNAL);
+    if (sent < 0 && !would_block()) {
+        return -1;
     }
-    memcpy(flow->kept, data, bytes);
-    flow->kept_at = 0;
-    flow->kept_bytes = bytes;
-    return true;
-}
-
-static void drop_kept(struct relay_flow *flow)
-{
-    free(flow->kept);
-    flow->kept = NULL;
-    flow->kept_bytes = 0;
-}
-
-bool relay_prepend(struct relay *relay, enum relay_side side, const char *data, size_t bytes)
-{
-    return keep(&relay->flows[side], data, bytes);
-}
-
-/* Writes to TO what FLOW keeps. */
-static enum step write_kept(struct relay_flow *flow, struct wire *to)
-{
-    to->ready &= ~UV_WRITABLE;
-    ssize_t sent = send(to->fd, flow->kept + flow->kept_at, flow->kept_bytes, MSG_NOSIGNAL);
-    if (sent < 0) {
-        return would_block() ? STEP_WAIT : STEP_TO_BROKEN;
-    }
+    sent = sent < 0 ? 0 : sent;
     flow->bytes += (size_t)sent;
-    flow->kept_at += (size_t)sent;
-    flow->kept_bytes -= (size_t)sent;
-    if (flow->kept_bytes > 0) {
-        return STEP_WAIT;
+    if ((size_t)sent < bytes) {
+        flow->blocked = true;
+        to->ready &= ~UV_WRITABLE;
     }
-    drop_kept(flow);
-    return STEP_MOVED;
+    return sent;
 }
 
-/* Reads a piece from FROM, of which nothing is kept, and writes it to TO. */
-static enum step copy_piece(struct relay_flow *flow, struct wire *from, const struct wire *to,
+static enum step write_early(struct relay_flow *flow, struct wire *to)
+{
+    ssize_t sent = write_some(flow, to, flow->early + flow->early_at, flow->early_bytes);
+    if (sent < 0) {
+        return STEP_TO_BROKEN;
+    }
+    flow->early_at += (size_t)sent;
+    flow->early_bytes -= (size_t)sent;
+    if (flow->early_bytes == 0) {
+        drop_early(flow);
+    }
+    return sent > 0 ? STEP_MOVED : STEP_WAIT;
+}
+
+/*
+ * Writes to TO what FROM has sent, a piece of it, and takes out of FROM's socket what TO took.
+ * MSG_TRUNC makes TCP drop those bytes without copying them again.
+ */
+static enum step copy_piece(struct relay_flow *flow, struct wire *from, struct wire *to,
                             char *buffer)
 {
-    ssize_t got = recv(from->fd, buffer, RELAY_BYTES, 0);
-    if (got <= 0) {
-        if (got < 0) {
-            from->ready &= ~UV_READABLE;
-            return would_block() ? STEP_WAIT : STEP_FROM_BROKEN;
-        }
+    ssize_t got = recv(from->fd, buffer, RELAY_BYTES, MSG_PEEK);
+    if (got < 0) {
+        from->ready &= ~UV_READABLE;
+        return would_block() ? STEP_WAIT : STEP_FROM_BROKEN;
+    }
+    if (got == 0) {
         flow->ended = true;
         return STEP_MOVED;
     }
     if (got < RELAY_BYTES) {
         from->ready &= ~UV_READABLE; /* most likely that was all; else the poll says so again */
     }
-    ssize_t sent = send(to->fd, buffer, (size_t)got, MSG_NOSIGNAL);
+    ssize_t sent = write_some(flow, to, buffer, (size_t)got);
     if (sent < 0) {
-        if (!would_block()) {
-            return STEP_TO_BROKEN;
-        }
-        sent = 0;
+        return STEP_TO_BROKEN;
     }
-    flow->bytes += (size_t)sent;
-    if (sent < got && !keep(flow, buffer + sent, (size_t)(got - sent))) {
-        return STEP_NO_MEMORY;
+    if (sent > 0 && recv(from->fd, buffer, (size_t)sent, MSG_TRUNC) != sent) {
+        return STEP_FROM_BROKEN; /* what was there is gone: never seen, and not to be sent twice */
     }
-    return STEP_MOVED;
+    return sent > 0 ? STEP_MOVED : STEP_WAIT;
 }
 
-static enum step run_flow(struct relay_flow *flow, struct wire *from, struct wire *to,
-                          char *buffer, bool *moved)
+static enum step run_flow(struct relay_flow *flow, struct wire *from, struct wire *to, char *buffer,
+                          bool *moved)
 {
     for (int piece = 0; piece < PIECES_MAX && !flow->passed_on; piece++) {
         enum step step = STEP_WAIT;
-        if (flow->kept != NULL && (to->ready & UV_WRITABLE) != 0) {
-            step = write_kept(flow, to);
-        } else if (flow->kept != NULL) {
-            return STEP_WAIT;
+        if (flow->blocked) {
+            if ((to->ready & UV_WRITABLE) == 0) {
+                return STEP_WAIT;
+            }
+            flow->blocked = false;
+            from->ready |= UV_READABLE; /* of what was left there */
+        }
+        if (flow->early != NULL) {
+            step = write_early(flow, to);
         } else if (flow->ended) {
             (void)shutdown(to->fd, SHUT_WR);
             flow->passed_on = true;
@@ -123,13 +127,13 @@ static void watch(struct relay *relay, enum relay_side side)
     const struct relay_flow *takes = &relay->flows[1 - side];
     int events = 0;
     if (!sends->ended) {
-        if (sends->kept == NULL) {
+        if (!sends->blocked) {
             events |= UV_READABLE;
         } else if ((relay->wires[side]->ready & UV_DISCONNECT) == 0) {
             events |= UV_DISCONNECT;
         }
     }
-    if (takes->kept != NULL) {
+    if (takes->blocked) {
         events |= UV_WRITABLE;
     }
     wire_watch(relay->wires[side], events);
@@ -143,8 +147,6 @@ static enum relay_state judge(enum relay_side side, enum step step)
         return side == RELAY_CLIENT ? RELAY_CLIENT_BROKEN : RELAY_UPSTREAM_BROKEN;
     case STEP_TO_BROKEN:
         return side == RELAY_CLIENT ? RELAY_UPSTREAM_BROKEN : RELAY_CLIENT_BROKEN;
-    case STEP_NO_MEMORY:
-        return RELAY_NO_MEMORY;
     case STEP_MOVED:
     case STEP_WAIT:
         break;
@@ -157,7 +159,7 @@ enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved)
     enum relay_state state = RELAY_OPEN;
     *ret_moved = false;
     /* Both ways in any case: what a side said before it broke off still reaches the other. */
-    for (int side = RELAY_CLIENT; side <= RELAY_UPSTREAM; side++) {
+    for (unsigned side = RELAY_CLIENT; side <= RELAY_UPSTREAM; side++) {
         struct wire *from = relay->wires[side];
         enum relay_state found = judge(
             side, run_flow(&relay->flows[side], from, relay->wires[1 - side], buffer, ret_moved));
@@ -178,11 +180,10 @@ enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved)
 
 bool relay_is_blocked(const struct relay *relay)
 {
-    return relay->flows[RELAY_CLIENT].kept != NULL || relay->flows[RELAY_UPSTREAM].kept != NULL;
+    return relay->flows[RELAY_CLIENT].blocked || relay->flows[RELAY_UPSTREAM].blocked;
 }
 
 void relay_finish(struct relay *relay)
 {
-    drop_kept(&relay->flows[RELAY_CLIENT]);
-    drop_kept(&relay->flows[RELAY_UPSTREAM]);
+    drop_early(&relay->flows[RELAY_CLIENT]);
 }

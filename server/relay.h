@@ -1,11 +1,11 @@
 /*
  * A relay: bytes between two sockets, both ways, until both have been closed for sending.
  *
- * What one side sends is read into a buffer shared by all relays and written to the other side at
- * once. What that does not take is kept, at most RELAY_BYTES each way, and the sender is not read
- * until it is gone: so a slow side pushes back on the other, and a relay through which everything
- * flows has no memory of its own. The end of one direction (FIN) is passed on, after its last byte,
- * and the other direction goes on.
+ * What one side sends is looked at in a buffer that all relays share, written to the other side,
+ * and taken out of the sender's socket as far as it was. What the other side does not take stays in
+ * the kernel, which pushes back on the sender; a relay has no memory of its own for bytes on their
+ * way. The end of one direction (FIN) is passed on, after its last byte, and the other direction
+ * goes on.
  */
 #ifndef WEIR_SERVER_RELAY_H
 #define WEIR_SERVER_RELAY_H
@@ -20,12 +20,13 @@
 
 enum relay_side { RELAY_CLIENT, RELAY_UPSTREAM };
 
-/* What one side has sent. */
+/* What one side sends. */
 struct relay_flow {
-    char *kept; /* KEPT_BYTES from KEPT_AT on have not been written yet; NULL: none */
-    size_t kept_at;
-    size_t kept_bytes;
+    char *early; /* owned: EARLY_BYTES from EARLY_AT on go before all that is read; or NULL */
+    size_t early_at;
+    size_t early_bytes;
     uint64_t bytes; /* written to the other side */
+    bool blocked;   /* the other side has not taken all of it */
     bool ended;     /* its FIN has come */
     bool passed_on; /* and has been sent to the other side */
 };
@@ -36,15 +37,14 @@ struct relay {
     struct relay_flow flows[2];
 };
 
-/* Puts BYTES of SIDE's in front of what it will send; before the first relay_run(). False: memory. */
-bool relay_prepend(struct relay *relay, enum relay_side side, const char *data, size_t bytes);
+/* Puts the BYTES at DATA, which it owns from then on, in front of what the client sends. */
+void relay_prepend(struct relay *relay, char *data, size_t bytes);
 
 enum relay_state {
     RELAY_OPEN,
     RELAY_DONE, /* both ways have ended, and everything has been passed on */
     RELAY_CLIENT_BROKEN,
     RELAY_UPSTREAM_BROKEN,
-    RELAY_NO_MEMORY,
 };
 
 /*
@@ -53,10 +53,10 @@ enum relay_state {
  */
 enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved);
 
-/* Whether bytes are kept that one side has not taken. */
+/* Whether there are bytes that one side has not taken. */
 bool relay_is_blocked(const struct relay *relay);
 
-/* Frees what is kept. */
+/* Frees what it owns. */
 void relay_finish(struct relay *relay);
 
 #endif

@@ -11,8 +11,8 @@ static double ms_between(uint64_t from_ns, uint64_t to_ns)
     return from_ns == 0 || to_ns < from_ns ? 0.0 : (double)(to_ns - from_ns) / 1e6;
 }
 
-void reply_write_own(const struct reply_times *times, const char *request_id,
-                     reply_field_fn *write, void *context)
+void reply_write_own(const struct reply_times *times, const char *request_id, reply_field_fn *write,
+                     void *context)
 {
     char timing[96];
     int length = snprintf(timing, sizeof timing, "queue;dur=%.3f", (double)times->queue_ns / 1e6);

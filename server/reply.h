@@ -21,8 +21,8 @@ struct reply_times {
 };
 
 /* Calls WRITE for each field that every answer carries. */
-void reply_write_own(const struct reply_times *times, const char *request_id,
-                     reply_field_fn *write, void *context);
+void reply_write_own(const struct reply_times *times, const char *request_id, reply_field_fn *write,
+                     void *context);
 
 /*
  * Calls WRITE for each field of a problem's answer. RETRY_NS is how long a new request may expect

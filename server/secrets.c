@@ -173,8 +173,8 @@ static size_t hash_bytes(const char *hash)
         const char *prefix;
         size_t bytes;
     } methods[] = {
-        {"$y$", 43}, {"$gy$", 43}, {"$7$", 43}, {"$6$", 86}, {"$5$", 43},
-        {"$2b$", 53}, {"$2y$", 53}, {"$2a$", 53},
+        {"$y$", 43}, {"$gy$", 43}, {"$7$", 43},  {"$6$", 86},
+        {"$5$", 43}, {"$2b$", 53}, {"$2y$", 53}, {"$2a$", 53},
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (strncmp(hash, methods[i].prefix, strlen(methods[i].prefix)) == 0) {
@@ -372,7 +372,7 @@ static bool load(struct secrets *secrets, const struct secrets_paths *paths, cha
 {
     struct source clients = {"auth.clients", paths->clients, ret_error};
     struct source reader = {"auth.admin.read", paths->admin_read, ret_error};
-    struct source operator = {"auth.admin.operate", paths->admin_operate, ret_error};
+    struct source operator= {"auth.admin.operate", paths->admin_operate, ret_error};
     if (!digest_key_init(&secrets->key)) {
         return false;
     }
@@ -384,7 +384,7 @@ static bool load(struct secrets *secrets, const struct secrets_paths *paths, cha
     if (paths->admin_read != NULL && !read_token(secrets, &reader, &secrets->admin_read)) {
         return false;
     }
-    if (paths->admin_operate != NULL && !read_token(secrets, &operator, &secrets->admin_operate)) {
+    if (paths->admin_operate != NULL && !read_token(secrets, &operator, & secrets->admin_operate)) {
         return false;
     }
     if (secrets->admin_read.is_set && secrets->admin_operate.is_set &&

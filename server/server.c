@@ -221,6 +221,17 @@ static bool watch_signals(struct server *server)
     return true;
 }
 
+/* Whether new requests for what HOST stands for draw on another budget since the rules changed. */
+static bool is_superseded(const struct server *server, const struct limiter_host *host)
+{
+    struct limiter_view view;
+    limiter_describe(host, server->now_ns, &view);
+    if (view.host[0] == '*') {
+        return strcmp(view.host, view.rule) != 0;
+    }
+    return limiter_find(server->limiter, view.host) != host;
+}
+
 /* Idle connections beyond a host's new limit go. */
 static void trim_connections(struct server *server)
 {
@@ -228,7 +239,8 @@ static void trim_connections(struct server *server)
     while ((host = limiter_next_host(server->limiter, host)) != NULL) {
         struct socket_pool *pool = sockets_pool(host);
         if (pool != NULL) {
-            sockets_trim(fetcher_sockets(server->fetcher), pool, limiter_host_limit(host));
+            uint32_t limit = is_superseded(server, host) ? 0 : limiter_host_limit(host);
+            sockets_trim(fetcher_sockets(server->fetcher), pool, limit);
         }
     }
 }
@@ -345,12 +357,8 @@ static void stop(struct server *server, int exit_status, const char *how)
     log_event(server->log, CONFIG_LEVEL_INFO, "stopped", "how", how, NULL);
 }
 
-static void obey_signals(struct server *server)
+static void obey_stop(struct server *server)
 {
-    if (server->asked_to_reload) {
-        server->asked_to_reload = false;
-        reload(server);
-    }
     if (server->asked_to_stop > 0 && server->drain_ns == 0) {
         begin_drain(server);
     }
@@ -453,6 +461,10 @@ static bool turn(struct server *server)
     bool worked = true;
     server->now_ns = uv_hrtime();
     accept_clients(server);
+    if (server->asked_to_reload) {
+        server->asked_to_reload = false;
+        reload(server); /* before the rounds: a raised limit starts who waits */
+    }
     for (int round = 0; worked && round < ROUNDS; round++) {
         worked = guard_run(server->guard, server->now_ns);
         worked = run_upstream_half(server) || worked;
@@ -465,7 +477,7 @@ static bool turn(struct server *server)
     worked = admin_run(server->admin) || worked;
     exchanges_reap(server->exchanges);
     tunnels_reap(server->tunnels);
-    obey_signals(server);
+    obey_stop(server);
     server->log_waits = log_flush(server->log);
     return worked;
 }
@@ -615,7 +627,8 @@ static bool create_tunnels(struct server *server)
 static bool create_parts(struct server *server)
 {
     const struct config *config = server->config;
-    struct fetcher_options options = {server->lanes, config->timeouts.upstream_keepalive_ns};
+    struct fetcher_options options = {server->lanes, server->connections_max,
+                                      config->timeouts.upstream_keepalive_ns};
     struct admin_source source = {describe, admin_secrets, server};
     struct exchanges_settings exchanges = exchanges_settings_of(config);
     struct frontend_settings frontend = frontend_settings_of(server, config);

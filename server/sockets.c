@@ -22,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -446,7 +448,8 @@ static struct socket *find_by_ends(struct sockets *sockets, const struct socket_
 {
     struct socket *socket;
     TAILQ_FOREACH (socket, bucket_of(sockets, ends->local_port), in_port) {
-        if (socket->local_port == ends->local_port && socket->port == ends->port &&
+        if (socket->pool != NULL && socket->local_port == ends->local_port &&
+            socket->port == ends->port &&
             strcmp(socket->address, ends->address) == 0 &&
             strcmp(socket->local_address, ends->local_address) == 0) {
             return socket;
@@ -503,6 +506,13 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
 void sockets_close(struct sockets *sockets, int fd)
 {
     struct socket *socket = find(sockets, fd);
+    int unsent = 0;
+    /* With bytes under way a plain close would leave the connection open at the upstream until it has
+     * read them, beside the one that takes its place. */
+    if (ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0) {
+        struct linger now = {1, 0};
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
     if (socket != NULL) {
         forget(socket);
     }

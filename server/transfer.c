@@ -22,6 +22,7 @@
 #include <string.h>
 #include <strings.h>
 
+#define TRAILERS_BYTES 102400
 #define READ_BYTES 61440L
 
 /* --- callbacks of one transfer --- */
@@ -67,7 +68,9 @@ static size_t on_line(char *line, size_t size, size_t count, void *data)
     while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r')) {
         length--;
     }
-    fetch->activity_ns = fetch->fetcher->now_ns;
+    if (fetch->has_answer) { /* lines of the head do not put timeouts.first_byte off */
+        fetch->activity_ns = fetch->fetcher->now_ns;
+    }
     if (!fetch->has_answer && length >= 12 && memcmp(line, "HTTP/", 5) == 0) {
         fields_reset(&fetch->head);
         const char *digits = memchr(line, ' ', length);
@@ -76,6 +79,11 @@ static size_t on_line(char *line, size_t size, size_t count, void *data)
     }
     if (length == 0) {
         return fetch->has_answer || on_head_complete(fetch) ? bytes : 0;
+    }
+    if (fetch->tail.text_bytes + length + sizeof(struct header) * fetch->tail.count >
+        TRAILERS_BYTES) { /* libcurl bounds the head, but not these */
+        return refuse(fetch, PROBLEM_UPSTREAM_PROTOCOL_ERROR,
+                      "the answer's trailers are larger than 100 kB");
     }
     switch (fields_add(fetch->has_answer ? &fetch->tail : &fetch->head, line, length)) {
     case FIELDS_ADDED:
@@ -112,7 +120,8 @@ static size_t on_upload(char *buffer, size_t size, size_t count, void *data)
     size_t bytes = pipe_read(fetch->upload, buffer, size * count);
     fetch->activity_ns = fetch->fetcher->now_ns;
     fetch->upload_paused = bytes == 0 && !fetch->upload->closed;
-    if (bytes == 0 && !fetch->upload_paused) {
+    fetch->upload_left -= (uint64_t)bytes;
+    if ((bytes == 0 && !fetch->upload_paused) || fetch->upload_left == 0) {
         fetch->upload_over = true;
         fetch_arm(fetch); /* from now on it is the first byte that is waited for */
     }
@@ -389,6 +398,7 @@ bool transfer_prepare(struct fetch *fetch, const struct fetch_request *request)
 
     fetch->resendable = !upload && is_idempotent(request->method);
     fetch->upload_over = !upload;
+    fetch->upload_left = request->body == FETCH_BODY_LENGTH ? request->body_bytes : UINT64_MAX;
     fetch->is_spent = request->body == FETCH_BODY_CHUNKED;
     SET(CURLOPT_URL, request->origin->url);
     SET(CURLOPT_REQUEST_TARGET, request->path);

@@ -36,6 +36,7 @@ struct fetch {
     struct fetch_timeouts timeouts;
     struct fetch_times times;
     uint64_t activity_ns;
+    uint64_t upload_left; /* of a body whose length is known */
     uint64_t attempt_deadline_ns;
     struct resolver_addresses addresses;
     unsigned next_address;

@@ -1,6 +1,6 @@
 /*
- * One tunnel's life. See tunnel.h; how its head is read is in tunnel_head.c, what its client is told
- * in tunnel_answer.c, what all have in common in tunnels.c.
+ * One tunnel's life. See tunnel.h; how its head is read is in tunnel_head.c, what its client is
+ * told in tunnel_answer.c, what all have in common in tunnels.c.
  *
  * Who holds what: the tunnel owns both descriptors, their wires and its origin. Its slot, its hold
  * on the host's pool and its upstream connection are given back together, by give_back(). While it
@@ -269,8 +269,7 @@ void tunnel_on_addresses(struct tunnel *tunnel, const struct resolver_addresses 
                                             : gai_strerror(addresses->error));
         return;
     }
-    enum problem problem =
-        egress_filter(tunnel->all->egress, &target, &tunnel->addresses, &detail);
+    enum problem problem = egress_filter(tunnel->all->egress, &target, &tunnel->addresses, &detail);
     if (problem != PROBLEM_NONE) {
         tunnel_deny(tunnel, problem, detail);
         return;
@@ -287,8 +286,8 @@ static int dial(struct tunnel *tunnel, const struct sockaddr *address, bool *ret
     struct tunnels *all = tunnel->all;
     struct sockaddr_storage place;
     int on = 1;
-    socklen_t bytes = address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                                                     : sizeof(struct sockaddr_in);
+    socklen_t bytes =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
     *ret_opened = false;
     memcpy(&place, address, bytes);
     if (address->sa_family == AF_INET6) {
@@ -383,9 +382,6 @@ static void run_relay(struct tunnel *tunnel)
     case RELAY_UPSTREAM_BROKEN:
         tunnel_end(tunnel, "upstream_broke_off", TUNNEL_RESET);
         return;
-    case RELAY_NO_MEMORY:
-        tunnel_end(tunnel, problem_kind(PROBLEM_INTERNAL)->word, TUNNEL_RESET);
-        return;
     }
     if (moved) {
         tunnel->activity_ns = all->now_ns;
@@ -400,13 +396,11 @@ static void open_tunnel(struct tunnel *tunnel)
 {
     struct relay *relay = &tunnel->relay;
     tunnel->connected_ns = tunnel->activity_ns = tunnel->all->now_ns;
-    bool good = tunnel->come_bytes == 0 ||
-                relay_prepend(relay, RELAY_CLIENT, tunnel->come, tunnel->come_bytes);
-    free(tunnel->come);
-    tunnel->come = NULL;
-    if (!good) {
-        tunnel_refuse(tunnel, PROBLEM_INTERNAL, "out of memory for what was sent early");
-    } else if (!tunnel_send_opened(tunnel)) {
+    if (tunnel->come != NULL) {
+        relay_prepend(relay, tunnel->come, tunnel->come_bytes);
+        tunnel->come = NULL;
+    }
+    if (!tunnel_send_opened(tunnel)) {
         tunnel_end(tunnel, "client_gone", TUNNEL_RESET);
     } else {
         tunnel_move(tunnel, TUNNEL_OPEN);
@@ -454,7 +448,7 @@ void tunnel_on_wire(struct tunnel *tunnel, struct wire *wire)
     case TUNNEL_ENDED:
         break;
     }
-    assert(!"a wire of a tunnel that has ended");
+    assert(false && "a wire of a tunnel that has ended");
 }
 
 void tunnel_on_due(struct tunnel *tunnel)
@@ -474,8 +468,9 @@ void tunnel_on_due(struct tunnel *tunnel)
         return;
     case TUNNEL_CONNECTING:
         if (old) {
-            tunnel_refuse(tunnel, PROBLEM_CONNECTION_TIMEOUT,
-                          "no connection was established within Weir-Timeout or timeouts.tunnel_max_age");
+            tunnel_refuse(
+                tunnel, PROBLEM_CONNECTION_TIMEOUT,
+                "no connection was established within Weir-Timeout or timeouts.tunnel_max_age");
         } else {
             try_next_address(tunnel);
         }
@@ -488,5 +483,5 @@ void tunnel_on_due(struct tunnel *tunnel)
     case TUNNEL_ENDED:
         break;
     }
-    assert(!"a tunnel that waits for nothing has no deadline");
+    assert(false && "a tunnel that waits for nothing has no deadline");
 }

@@ -68,8 +68,7 @@ static enum problem take_head(struct tunnel *tunnel, const struct connect_head *
         return problem;
     }
     if (facts.request_id != NULL) {
-        tunnel->own_request_id =
-            strndup(facts.request_id->value, facts.request_id->value_bytes);
+        tunnel->own_request_id = strndup(facts.request_id->value, facts.request_id->value_bytes);
         if (tunnel->own_request_id == NULL) {
             *ret_detail = "out of memory for the request";
             return PROBLEM_INTERNAL;
@@ -133,7 +132,8 @@ void tunnel_read_head(struct tunnel *tunnel)
     if (bytes > 0) {
         memcpy(buffer, tunnel->come, bytes);
     }
-    ssize_t got = recv(tunnel->relay.wires[RELAY_CLIENT]->fd, buffer + bytes, RELAY_BYTES - bytes, 0);
+    ssize_t got =
+        recv(tunnel->relay.wires[RELAY_CLIENT]->fd, buffer + bytes, RELAY_BYTES - bytes, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }

@@ -26,8 +26,8 @@ static bool is_stale(const struct sockaddr_un *address)
     if (fd < 0) {
         return false;
     }
-    bool refused = connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 &&
-                   errno == ECONNREFUSED;
+    bool refused =
+        connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
     close(fd);
     return refused;
 }
@@ -92,8 +92,8 @@ int unix_socket_bind(const char *path, uint32_t mode, struct unix_socket *ret_so
 void unix_socket_remove(const char *path, const struct unix_socket *socket)
 {
     struct stat status;
-    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
-        status.st_dev == socket->device && status.st_ino == socket->inode) {
+    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) && status.st_dev == socket->device &&
+        status.st_ino == socket->inode) {
         (void)unlink(path);
     }
 }

@@ -1,6 +1,6 @@
 // Loads URLs all at once through a proxy, and prints the SHA-256 of each body as a JSON list.
 //
-//   node parallel.cjs AGENT PROXY CA_FILE    with the URLs on standard input's place: argv[5...]
+//   node parallel.cjs AGENT PROXY CA_FILE URL...
 //
 // AGENT: undici (its fetch with a ProxyAgent), global (Node's own fetch, with undici's ProxyAgent
 // as its dispatcher), hpagent (node:http and node:https with keepAlive).

@@ -13,6 +13,13 @@ DEADLINE_S = 120
 SETTINGS = ("SSL_CERT_", "CURL_", "GIT_", "NODE_", "NPM_", "npm_", "REQUESTS_", "APT_", "WGETRC",
             "XDG_", "DBUS_", "DISPLAY")
 
+# For clients that keep their tunnels when they are through with them: the silence, while others
+# wait, after which such a tunnel makes room for them.
+POOLING = {"timeouts": {"tunnel_idle_contended": "500ms"}}
+
+# For clients that close them. They may be as silent as a test makes them.
+CLOSING = {"timeouts": {"tunnel_idle_contended": "60s"}}
+
 
 class Programs:
     """The programs that one test runs, with HOME as their home directory."""

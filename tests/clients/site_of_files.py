@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 from waiting import DEADLINE_S
 
@@ -20,20 +21,23 @@ def numbered_files(count, directory=""):
 
 
 class Site:
-    """FILES by path, served by an upstream. A gated site answers nothing until open()."""
+    """FILES by path, served by an upstream. What is GATED, either all or what a function of its path
+    says, is not answered until open(). A slow site thinks for SECONDS about each."""
 
-    def __init__(self, upstream, files, gated=False):
+    def __init__(self, upstream, files, gated=False, seconds=0):
         self.upstream = upstream
         self.files = files
+        self.gated = gated if callable(gated) else lambda path: gated
         self.gate = threading.Event()
-        if not gated:
-            self.gate.set()
+        self.seconds = seconds
         upstream.script = self._answer
 
     def _answer(self, request):
         request.read_body()
-        assert self.gate.wait(DEADLINE_S), "the gate was not opened"
         path = request.target.split("?")[0]
+        if self.gated(path):
+            assert self.gate.wait(DEADLINE_S), "the gate was not opened"
+        time.sleep(self.seconds)
         if path not in self.files:
             return request.send_answer(404, body=b"no such file")
         headers = [("Content-Type", "text/html" if path.endswith(".html") else "application/octet-stream"),
@@ -60,9 +64,8 @@ class Site:
         assert 1 <= self.upstream.peak_running <= limit
         assert 1 <= self.upstream.peak_connections <= limit
 
-    def check(self, limit, reached=True):
-        """Never above the limit, at the limit where REACHED, and every file asked for once."""
+    def check(self, limit):
+        """Never above the limit, but at it, and every file asked for once."""
         self.check_limit(limit)
-        if reached:
-            assert self.upstream.peak_connections == limit
+        assert self.upstream.peak_connections == limit
         assert sorted(self.upstream.targets()) == sorted(self.files)

@@ -14,6 +14,7 @@ from programs import proxy_url
 from weir import limited
 
 COUNT = 40
+CONNECTIONS = 6  # that Chromium opens to one host
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -72,12 +73,14 @@ def key_digest(certificate):
 
 @pytest.mark.parametrize("scheme, limit", [("http", 6), ("https", 6), ("http", 3), ("https", 3)])
 def test_a_page_of_images(start_weir, new_site, programs, tmp_path, authority, scheme, limit):
-    weir = start_weir({**limited(limit), "timeouts": {"tunnel_idle_contended": "500ms"}})
-    site = new_site(page_of_images())
-    dom = programs.run("chromium", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
-                       f"--proxy-server={proxy_url(weir)}", "--virtual-time-budget=60000",
-                       f"--ignore-certificate-errors-spki-list={key_digest(authority.certificate)}",
-                       "--dump-dom", site.url("/page.html", scheme)).decode()
+    weir = start_weir(limited(limit))
+    site = new_site(page_of_images(), gated=lambda path: path.startswith("/image"))
+    chromium = programs.start("chromium", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
+                              f"--proxy-server={proxy_url(weir)}", "--virtual-time-budget=60000",
+                              "--ignore-certificate-errors-spki-list=" + key_digest(authority.certificate),
+                              "--dump-dom", site.url("/page.html", scheme))
+    site.open_when(weir, active=limit, queued=CONNECTIONS - limit)
+    dom = programs.finish(chromium).decode()
     title = re.search("<title>(.*)</title>", dom)[1]
     assert title != "loading", dom
     assert json.loads(title) == [picture(number) for number in range(COUNT)]

@@ -2,60 +2,55 @@
 
 import pytest
 
-from programs import proxies, proxy_url
+from programs import CLOSING, POOLING, proxies, proxy_url
 from site_of_files import numbered_files
 from weir import limited
 
 
-def config_for(directory, urls, names):
-    """A curl configuration that loads URLS, into files in DIRECTORY where NAMES are for them."""
-    file = directory / "curlrc"
-    file.write_text("".join(f'url = "{url}"\noutput = "{name}"\n' for url, name in zip(urls, names)))
-    return file
-
-
-def loaded_at_once(programs, directory, weir, site, urls, *flags, env=None, limit=3, connected=True):
-    """Loads all URLS in parallel, the first of them only answered when all the others wait."""
+def load_at_once(programs, directory, weir, authority, urls):
+    """Starts one curl that loads all URLS in parallel, into the files whose names are returned."""
     names = [directory / f"file{number}" for number in range(len(urls))]
-    curl = programs.start("curl", "-sS", "--fail", "--parallel", "--parallel-max", str(len(urls)),
-                          "--parallel-immediate", *flags, "-K", config_for(directory, urls, names),
-                          env=env)
-    site.open_when(weir, active=limit, queued=len(urls) - limit)
-    programs.finish(curl)
-    return [name.read_bytes() for name in names]
+    config = directory / "curlrc"
+    config.write_text("".join(f'url = "{url}"\noutput = "{name}"\n' for url, name in zip(urls, names)))
+    curl = programs.start("curl", "-sS", "--fail", "--parallel", "--parallel-immediate",
+                          "--parallel-max", str(len(urls)), "--cacert", authority.ca, "-K", config,
+                          env=proxies(weir))
+    return curl, names
 
 
-def test_http_proxy(start_weir, new_site, programs, tmp_path):
+def test_http_proxy(start_weir, new_site, programs, tmp_path, authority):
     weir, site = start_weir(limited(3)), new_site(numbered_files(40), gated=True)
-    got = loaded_at_once(programs, tmp_path, weir, site, site.urls(), env=proxies(weir))
-    assert got == list(site.files.values())
+    curl, names = load_at_once(programs, tmp_path, weir, authority, site.urls())
+    site.open_when(weir, active=3, queued=37)
+    programs.finish(curl)
+    assert [name.read_bytes() for name in names] == list(site.files.values())
     site.check(3)
 
 
 def test_https_proxy(start_weir, new_site, programs, tmp_path, authority):
-    weir, site = start_weir(limited(3)), new_site(numbered_files(40), gated=True)
-    got = loaded_at_once(programs, tmp_path, weir, site, site.urls("https"), "--cacert", authority.ca,
-                         env=proxies(weir))
-    assert got == list(site.files.values())
+    weir, site = start_weir({**limited(3), **POOLING}), new_site(numbered_files(40))
+    curl, names = load_at_once(programs, tmp_path, weir, authority, site.urls("https"))
+    programs.finish(curl)
+    assert [name.read_bytes() for name in names] == list(site.files.values())
     site.check(3)
 
 
-def test_fetch(start_weir, new_site, programs, tmp_path, authority):
+def test_tunnels_and_fetches_share_one_limit(start_weir, new_site, programs, tmp_path, authority):
+    weir, site = start_weir({**limited(3), **POOLING}), new_site(numbered_files(20))
+    urls = [site.url(path, "https" if number % 2 else "http") for number, path in enumerate(site.files)]
+    curl, names = load_at_once(programs, tmp_path, weir, authority, urls)
+    programs.finish(curl)
+    assert [name.read_bytes() for name in names] == list(site.files.values())
+    site.check(3)
+
+
+def test_fetch(start_weir, new_site, programs):
     """curl escapes what it is given: --data-urlencode needs one transfer for each."""
     weir, site = start_weir(limited(3)), new_site(numbered_files(12), gated=True)
     curls = [programs.start("curl", "-sS", "--fail", "-G", "--data-urlencode", f"url={url}",
                             proxy_url(weir) + "/fetch") for url in site.urls()]
     site.open_when(weir, active=3, queued=9)
     assert [programs.finish(curl) for curl in curls] == list(site.files.values())
-    site.check(3)
-
-
-def test_tunnels_and_fetches_share_one_limit(start_weir, new_site, programs, tmp_path, authority):
-    """-p sends http through tunnels too; the two kinds wait in one queue."""
-    weir, site = start_weir(limited(3)), new_site(numbered_files(20), gated=True)
-    urls = [site.url(path, "https" if number % 2 else "http") for number, path in enumerate(site.files)]
-    got = loaded_at_once(programs, tmp_path, weir, site, urls, "--cacert", authority.ca, env=proxies(weir))
-    assert got == list(site.files.values())
     site.check(3)
 
 
@@ -72,7 +67,7 @@ def test_an_upload_through_a_tunnel(start_weir, new_site, programs, tmp_path, au
 
 def test_a_refusal_is_seen(start_weir, new_site, programs, authority):
     """Before the tunnel stands its answer is a problem, whose status curl shows."""
-    weir, site = start_weir(limited(1, queue=0)), new_site({"/a": b"a"}, gated=True)
+    weir, site = start_weir({**limited(1, queue=0), **CLOSING}), new_site({"/a": b"a"}, gated=True)
     first = programs.start("curl", "-sS", "--cacert", authority.ca, site.url("/a", "https"), env=proxies(weir))
     weir.wait_host(site.upstream.host, active=1)
     second = programs.start("curl", "-sS", "-w", "%{http_connect}", "--cacert", authority.ca,

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from programs import proxy_url
+from programs import POOLING, proxy_url
 from weir import limited
 
 COUNT = 12
@@ -46,7 +46,7 @@ def registry(names, base):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_install(start_weir, new_site, programs, tmp_path, authority, scheme):
-    weir = start_weir({**limited(3), "timeouts": {"tunnel_idle_contended": "500ms"}})
+    weir = start_weir({**limited(3), **POOLING})
     names = [f"weir-test-{number}" for number in range(COUNT)]
     site = new_site({})
     site.files = registry(names, site.url("", scheme))

@@ -9,7 +9,7 @@ import urllib.request
 import aiohttp
 import pytest
 
-from programs import proxy_url
+from programs import CLOSING, POOLING, proxy_url
 from site_of_files import numbered_files
 from waiting import DEADLINE_S
 from weir import limited
@@ -22,7 +22,7 @@ def context(authority):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_urllib(start_weir, new_site, context, scheme):
-    weir, site = start_weir(limited(3)), new_site(numbered_files(40), gated=True)
+    weir, site = start_weir({**limited(3), **CLOSING}), new_site(numbered_files(40), gated=True)
     proxy = proxy_url(weir)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy, "https": proxy}),
                                          urllib.request.HTTPSHandler(context=context))
@@ -49,8 +49,8 @@ def test_urllib_takes_the_proxy_from_the_environment(start_weir, new_site, conte
     weir.wait_host(site.upstream.host, admitted_total=1)
 
 
-def gathered(urls, open_gate, **how):
-    """The bodies of URLS, all asked for at once."""
+def gathered(urls, open_gate=None, **how):
+    """The bodies of URLS, all asked for at once; OPEN_GATE runs beside that."""
     async def load(session, url):
         async with session.get(url, **how) as answer:
             assert answer.status == 200, (url, answer.status)
@@ -58,19 +58,25 @@ def gathered(urls, open_gate, **how):
 
     async def load_all():
         async with aiohttp.ClientSession() as session:
-            gate = asyncio.get_running_loop().run_in_executor(None, open_gate)
-            bodies = await asyncio.gather(*(load(session, url) for url in urls))
-            await gate
-            return bodies
+            loads = asyncio.gather(*(load(session, url) for url in urls))
+            if open_gate:
+                await asyncio.get_running_loop().run_in_executor(None, open_gate)
+            return await loads
 
     return asyncio.run(load_all())
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_aiohttp_with_a_proxy(start_weir, new_site, context, scheme):
+def test_aiohttp_with_http_proxy(start_weir, new_site):
     weir, site = start_weir(limited(3)), new_site(numbered_files(40), gated=True)
-    bodies = gathered(site.urls(scheme), lambda: site.open_when(weir, active=3, queued=37),
-                      proxy=proxy_url(weir), ssl=context)
+    bodies = gathered(site.urls(), lambda: site.open_when(weir, active=3, queued=37),
+                      proxy=proxy_url(weir))
+    assert bodies == list(site.files.values())
+    site.check(3)
+
+
+def test_aiohttp_with_https_proxy(start_weir, new_site, context):
+    weir, site = start_weir({**limited(3), **POOLING}), new_site(numbered_files(40))
+    bodies = gathered(site.urls("https"), proxy=proxy_url(weir), ssl=context)
     assert bodies == list(site.files.values())
     site.check(3)
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from programs import proxies
+from programs import CLOSING, proxies
 from site_of_files import numbered_files
 from weir import limited
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_many_at_once(start_weir, new_site, programs, tmp_path, authority, scheme):
-    weir, site = start_weir(limited(2)), new_site(numbered_files(24), gated=True)
+    weir, site = start_weir({**limited(2), **CLOSING}), new_site(numbered_files(24), gated=True)
     paths = list(site.files)
     wgets = []
     for number in range(6):

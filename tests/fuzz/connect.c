@@ -48,8 +48,8 @@ static void check_authority(const struct connect_head *head)
     struct origin *origin = NULL;
     const char *detail = NULL;
     assert(origins != NULL);
-    enum problem problem = connect_parse_authority(origins, head->target, head->target_bytes,
-                                                   &origin, &detail);
+    enum problem problem =
+        connect_parse_authority(origins, head->target, head->target_bytes, &origin, &detail);
     if (problem == PROBLEM_NONE) {
         struct origin *same = origin_parse(origins, origin->url, strlen(origin->url) - 1, &detail);
         assert(same != NULL && same->port == origin->port && origin->port > 0);

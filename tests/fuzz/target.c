@@ -65,6 +65,39 @@ static void check_path(const char *method, const struct target *target)
     assert(path[target->path_bytes] == '\0' || path[target->path_bytes] == '?');
 }
 
+/* Behind the name, or a slash of the base path, everything is as it was sent. */
+static void check_upstream(const char *raw, const struct target *target)
+{
+    assert((target->upstream != NULL) == (target->form == TARGET_UPSTREAM));
+    if (target->upstream == NULL) {
+        return;
+    }
+    const char *rest = raw + 4 + strlen(target->upstream->name);
+    size_t path_bytes = strlen(target->request_path);
+    size_t rest_bytes = strlen(rest);
+    assert(path_bytes >= rest_bytes);
+    assert(strcmp(target->request_path + path_bytes - rest_bytes, rest) == 0);
+    size_t base_bytes = strlen(target->upstream->base_path);
+    assert(strncmp(target->request_path, target->upstream->base_path,
+                   base_bytes > 0 ? base_bytes - 1 : 0) == 0);
+}
+
+static struct upstreams *make_upstreams(struct origin_cache *origins)
+{
+    static const char *const paths[][2] = {{"a", ""}, {"b", "/v1"}, {"c", "/v1/"}};
+    const char *detail;
+    struct upstreams *upstreams = upstreams_create();
+    struct origin *origin = origin_parse(origins, "https://up.test", 15, &detail);
+    assert(upstreams != NULL && origin != NULL);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct upstream upstream = {
+            .name = paths[i][0], .origin = origin, .base_path = paths[i][1]};
+        assert(upstreams_add(upstreams, &upstream));
+    }
+    origin_release(origin);
+    return upstreams;
+}
+
 /* TARGET's origin and path as one absolute target are TARGET. */
 static void check_again(struct origin_cache *origins, const struct target *target)
 {
@@ -102,18 +135,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     assert(origins != NULL);
     struct target target;
     const char *detail = NULL;
-    enum problem problem = target_parse(origins, NULL, method, raw, &target, &detail);
+    struct upstreams *upstreams = make_upstreams(origins);
+    enum problem problem = target_parse(origins, upstreams, method, raw, &target, &detail);
+    upstreams_destroy(upstreams); /* a target keeps its own */
     if (problem == PROBLEM_NONE) {
         assert(target.form != TARGET_NONE);
         assert((target.form == TARGET_TUNNEL) == (strcmp(method, "CONNECT") == 0));
         check_origin(origins, target.origin);
         if (target.form != TARGET_TUNNEL) { /* fuzz/connect.c */
             check_path(method, &target);
+            check_upstream(raw, &target);
             check_again(origins, &target);
         }
         target_finish(&target);
     } else {
-        assert(problem == PROBLEM_BAD_TARGET || problem == PROBLEM_NOT_FOUND);
+        assert(problem == PROBLEM_BAD_TARGET || problem == PROBLEM_NOT_FOUND ||
+               problem == PROBLEM_UNKNOWN_UPSTREAM);
         assert(detail != NULL);
     }
     origin_cache_destroy(origins);

@@ -90,24 +90,28 @@ def test_what_is_sent_early_arrives_in_order(weir, plain, pieces):
     assert receive(end, 24004) == b"early " * 4000 + b"late"
 
 
-def test_a_request_that_dribbles(weir, plain):
+@pytest.mark.parametrize("first", [1, 7, 8, 30])
+def test_a_request_that_comes_in_pieces(weir, plain, first):
     client = weir.client()
-    for byte in request_bytes("CONNECT", plain.host):
+    data = request_bytes("CONNECT", plain.host)
+    client.send(data[:first])
+    wait_until(lambda: weir.client_connections() == 1, "the first piece has been looked at")
+    for byte in data[first:]:
         client.send(bytes([byte]))
     assert client.read_head().status == 200
-    client.answer = None
     echo(client, plain.take())
 
 
 def test_what_is_sent_while_it_waits_arrives(start_weir, plain):
     weir = start_weir(limited(1))
     first = open_tunnel(weir, plain.host)
-    plain.take()
+    end = plain.take()
     second = ask_tunnel(weir, plain.host, early=b"a" * 1000)
     weir.wait_host(plain.host, queued=1)
     second.send(b"b" * 100_000)
     assert is_silent(second)
     first.close()
+    end.close()
     assert second.read_head().status == 200
     assert receive(plain.take(), 101_000) == b"a" * 1000 + b"b" * 100_000
 
@@ -160,8 +164,11 @@ def test_ipv6(weir):
     upstream.stop()
 
 
-def test_both_ways_at_once(weir, plain):
+@pytest.mark.parametrize("listener", ["tcp", "unix"])
+def test_both_ways_at_once(start_weir, plain, tmp_path, listener):
     """More than all buffers hold, both ways at the same time."""
+    where = "127.0.0.1:0" if listener == "tcp" else f"unix:{tmp_path}/s"
+    weir = start_weir({"listen": where})
     data = os.urandom(1 << 20) * 24
     client = open_tunnel(weir, plain.host)
     end = plain.take()
@@ -190,6 +197,12 @@ def test_both_ways_at_once(weir, plain):
     assert line["bytes_in"] == line["bytes_out"] == len(data)
 
 
+def processor_seconds(weir):
+    with open(f"/proc/{weir.process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("slow_client", [True, False])
 def test_a_slow_side_pushes_back(weir, plain, slow_client):
     client = open_tunnel(weir, plain.host)
@@ -202,18 +215,24 @@ def test_a_slow_side_pushes_back(weir, plain, slow_client):
     fast.setblocking(False)
     total = 256 << 20
 
+    busy_s = 0
+
     def is_full():
-        nonlocal sent
+        nonlocal sent, busy_s
         try:
             while sent < total:
                 at = sent % len(piece)
                 sent += fast.send(piece[at:])
         except BlockingIOError:
             pass
-        return not select.select([], [fast], [], 0.3)[1]
+        before_s = processor_seconds(weir)
+        full = not select.select([], [fast], [], 0.4)[1]
+        busy_s = processor_seconds(weir) - before_s
+        return full
 
     wait_until(is_full, "the sender is held up")
     assert sent < total
+    assert busy_s < 0.1, "it does not sleep while it can do nothing"
     assert weir.memory_kib() - before < 4096
     fast.settimeout(DEADLINE_S)
     fast.shutdown(socket.SHUT_WR)
@@ -361,6 +380,7 @@ def test_a_refusal_survives_what_was_sent_early(weir):
         client = ask_tunnel(weir, "h:0", early=b"x" * 500_000)
         answer = client.read()
         assert answer.status == 400 and answer.complete
+        assert client.socket.recv(1) == b""  # not a reset
         client.close()
 
 
@@ -531,6 +551,7 @@ def test_a_drain_waits_for_tunnels(start_weir, plain):
     assert json.loads(answer.body)["type"] == "urn:weir:problem:draining"
     echo(running, end)
     running.close()
+    end.close()
     assert waiting.read_head().status == 200
     echo(waiting, plain.take())
     waiting.close()

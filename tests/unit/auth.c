@@ -22,7 +22,7 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define WAITING   256 /* checks that may wait */
 #define RUNNING   2   /* and be on threads */
-#define SHA512 \
+#define SHA512                                                                                    \
     "$6$rounds=1000$abcdefgh$T4IxfLekGaBeQnTAwBiF44khEyJ0Me902qgy/TUTljtDBGek0yXtln/VLwcluRKTXc0" \
     "yr5n2UBkCl7H2BREdh0" /* wonderland */
 #define SHA256 "$5$rounds=1000$qwertyui$mBpP5Xd44yKDJ9o0bcZFN.1VO8R.cts3BOVbkPAxn4." /* hunter2 */

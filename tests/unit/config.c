@@ -559,7 +559,7 @@ static void test_help_fits_a_terminal(void **state)
         "--config",    "--log-format",    "--check-config", "--version",  "--help",
         "WEIR_LISTEN", "WEIR_ADMIN",      "WEIR_LIMIT",     "WEIR_QUEUE", "WEIR_QUEUE_TIMEOUT",
         "WEIR_CONFIG", "WEIR_LOG_FORMAT", "SIGTERM",        "SIGINT",     "SIGHUP",
-        "/fetch?url=", "curl -x",
+        "/fetch?url=", "curl -x",         "/to/NAME/",      "upstreams",  "ca_file",
     };
     const char *help = config_help();
     for (size_t i = 0; i < COUNT_OF(words); i++) {

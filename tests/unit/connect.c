@@ -167,8 +167,8 @@ static void test_authority(void **state)
     for (size_t i = 0; i < COUNT(good); i++) {
         struct origin *origin = NULL;
         const char *detail = "none";
-        enum problem problem = connect_parse_authority(origins, good[i].text, strlen(good[i].text),
-                                                       &origin, &detail);
+        enum problem problem =
+            connect_parse_authority(origins, good[i].text, strlen(good[i].text), &origin, &detail);
         if (problem != PROBLEM_NONE) {
             fail_msg("%s: %s", good[i].text, detail);
         }
@@ -183,8 +183,7 @@ static void check_bad_authority(const char *text, const char *reason)
 {
     struct origin *origin = NULL;
     const char *detail = NULL;
-    enum problem problem =
-        connect_parse_authority(origins, text, strlen(text), &origin, &detail);
+    enum problem problem = connect_parse_authority(origins, text, strlen(text), &origin, &detail);
     if (problem != PROBLEM_BAD_TARGET || detail == NULL || strstr(detail, reason) == NULL) {
         fail_msg("%s: expected its %s refused, found problem %d: %s", text, reason, (int)problem,
                  detail != NULL ? detail : "no detail");
@@ -265,14 +264,10 @@ static void test_authority_length(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scan_in_pieces),
-        cmocka_unit_test(test_scan_broken),
-        cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_parse_http_1_0_without_fields),
-        cmocka_unit_test(test_parse_bad),
-        cmocka_unit_test(test_authority),
-        cmocka_unit_test(test_authority_bad),
-        cmocka_unit_test(test_authority_length),
+        cmocka_unit_test(test_scan_in_pieces), cmocka_unit_test(test_scan_broken),
+        cmocka_unit_test(test_parse),          cmocka_unit_test(test_parse_http_1_0_without_fields),
+        cmocka_unit_test(test_parse_bad),      cmocka_unit_test(test_authority),
+        cmocka_unit_test(test_authority_bad),  cmocka_unit_test(test_authority_length),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -71,8 +71,8 @@ static void test_malformed_ones(void **state)
         {"Proxy-Authorization", "Basic YTpiY"},
         {"Proxy-Authorization", "Basic YT==pi"},
         {"Proxy-Authorization", "Basic YTpi===="},
-        {"Proxy-Authorization", "Basic YTp="},  /* bits behind the last byte */
-        {"Proxy-Authorization", "Basic YWI="},  /* no colon */
+        {"Proxy-Authorization", "Basic YTp="},     /* bits behind the last byte */
+        {"Proxy-Authorization", "Basic YWI="},     /* no colon */
         {"Proxy-Authorization", "Basic YToAYg=="}, /* a byte 0 */
         {"Proxy-Authorization", "Basic Y-p_"},
         {"Proxy-Authorization", "Bearer YTpi"},
@@ -132,7 +132,8 @@ static void test_bearer(void **state)
 {
     struct header good[] = {field("Host", "h"), field("authorization", "BEARER  abc")};
     struct header bad[] = {field("Authorization", "Basic abc"), field("Authorization", "Bearer a"),
-                           field("Authorization", "Bearer"), field("Proxy-Authorization", "Bearer a")};
+                           field("Authorization", "Bearer"),
+                           field("Proxy-Authorization", "Bearer a")};
     size_t bytes = 0;
     (void)state;
     const char *token = credentials_bearer(good, 2, &bytes);
@@ -148,8 +149,8 @@ static void test_bearer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_ones),   cmocka_unit_test(test_malformed_ones),
-        cmocka_unit_test(test_length),      cmocka_unit_test(test_missing_and_twice),
+        cmocka_unit_test(test_good_ones), cmocka_unit_test(test_malformed_ones),
+        cmocka_unit_test(test_length),    cmocka_unit_test(test_missing_and_twice),
         cmocka_unit_test(test_bearer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

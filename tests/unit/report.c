@@ -65,6 +65,9 @@ static struct report_service make_service(void)
         .client_connections = 3,
         .client_connections_limit = 10000,
         .upstream_connections = 5,
+        .door = {2, 9, 1000, 10000, 11, 12},
+        .buffers = {21, 22, 23, 24, 25, 26, 27},
+        .auth = {true, 32, 33, 34, 35, 36},
         .requests_total = 100,
         .bytes_in_total = 1000,
         .bytes_out_total = 2000,
@@ -291,7 +294,8 @@ static void test_status(void **state)
     json_t *status = status_of(&service, limiter, 4 * MS);
     static const char *const members[] = {
         "version",     "uptime_seconds", "state", "config_generation",
-        "connections", "totals",         "hosts", NULL};
+        "connections", "buffers",        "auth",  "totals",
+        "hosts",       NULL};
     check_members(status, members);
     check_text(status, "version", "1.2.3");
     check_number(status, "uptime_seconds", 12.346);
@@ -301,6 +305,28 @@ static void test_status(void **state)
     check_count(connections, "client", 3);
     check_count(connections, "client_limit", 10000);
     check_count(connections, "upstream", 5);
+    check_count(connections, "clients", 2);
+    check_count(connections, "largest_client", 9);
+    check_count(connections, "per_client_limit", 1000);
+    check_count(connections, "per_local_client_limit", 10000);
+    check_count(connections, "full_total", 11);
+    check_count(connections, "client_full_total", 12);
+    const json_t *buffers = json_object_get(status, "buffers");
+    static const char *const buffers_members[] = {
+        "bytes",      "limit_bytes", "peak_bytes",       "scarce_total",
+        "full_total", "head_bytes",  "head_limit_bytes", NULL};
+    check_members(buffers, buffers_members);
+    for (size_t i = 0; buffers_members[i] != NULL; i++) {
+        check_count(buffers, buffers_members[i], (json_int_t)i + 21);
+    }
+    const json_t *auth = json_object_get(status, "auth");
+    static const char *const auth_members[] = {
+        "clients", "checking", "waiting", "checks_total", "refused_total", "busy_total", NULL};
+    check_members(auth, auth_members);
+    assert_true(json_is_true(json_object_get(auth, "clients")));
+    for (size_t i = 1; auth_members[i] != NULL; i++) {
+        check_count(auth, auth_members[i], (json_int_t)i + 31);
+    }
 
     const json_t *hosts = json_object_get(status, "hosts");
     assert_int_equal(json_array_size(hosts), 3);

@@ -17,7 +17,7 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-#define SHA512 \
+#define SHA512                                                                                    \
     "$6$rounds=1000$abcdefgh$T4IxfLekGaBeQnTAwBiF44khEyJ0Me902qgy/TUTljtDBGek0yXtln/VLwcluRKTXc0" \
     "yr5n2UBkCl7H2BREdh0"
 #define SHA256   "$5$rounds=1000$qwertyui$mBpP5Xd44yKDJ9o0bcZFN.1VO8R.cts3BOVbkPAxn4."
@@ -165,7 +165,8 @@ static void test_bad_files(void **state)
     char expected[256];
     struct secrets_paths paths = {.clients = "/nowhere/at/all"};
     (void)state;
-    expect_error(&paths, "auth.clients: /nowhere/at/all: cannot be read: No such file or directory");
+    expect_error(&paths,
+                 "auth.clients: /nowhere/at/all: cannot be read: No such file or directory");
     paths.clients = directory;
     (void)snprintf(expected, sizeof expected, "auth.clients: %s: not a regular file", directory);
     expect_error(&paths, expected);

@@ -157,12 +157,9 @@ static int remove_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mode_whatever_the_mask),
-        cmocka_unit_test(test_stale_one_is_replaced),
-        cmocka_unit_test(test_live_one_stays),
-        cmocka_unit_test(test_other_files_stay),
-        cmocka_unit_test(test_missing_directory),
-        cmocka_unit_test(test_removes_only_its_own),
+        cmocka_unit_test(test_mode_whatever_the_mask), cmocka_unit_test(test_stale_one_is_replaced),
+        cmocka_unit_test(test_live_one_stays),         cmocka_unit_test(test_other_files_stay),
+        cmocka_unit_test(test_missing_directory),      cmocka_unit_test(test_removes_only_its_own),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
