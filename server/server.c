@@ -287,6 +287,15 @@ static void use_egress(struct server *server, struct egress *egress)
     server->egress = egress;
 }
 
+/* Warns of those that everybody may use. */
+static void look_at_listeners(struct server *server)
+{
+    for (size_t i = 0; i < server->config->listen_count; i++) {
+        guard_look_at(server->guard, server->acceptors[i], false);
+    }
+    guard_look_at(server->guard, server->admin_acceptor, true);
+}
+
 /* All or nothing: limits, timeouts and logging change, queues and slots stay. */
 static void reload(struct server *server)
 {
@@ -328,6 +337,7 @@ static void reload(struct server *server)
     use_egress(server, egress);
     use_upstreams(server, tls, config);
     guard_configure(server->guard, config, secrets, server->connections_max);
+    look_at_listeners(server);
     exchanges_configure(server->exchanges, &exchanges);
     frontend_configure(server->frontend, &frontend);
     tunnels_configure(server->tunnels, &tunnels);
@@ -580,7 +590,6 @@ static bool listen_all(struct server *server)
         }
         log_event(server->log, CONFIG_LEVEL_INFO, "listening", "address",
                   acceptor_address(server->acceptors[i]), "for", "data", NULL);
-        guard_look_at(server->guard, server->acceptors[i], false);
     }
     server->admin_acceptor =
         acceptor_create(&server->loop, &config->admin_listen, config->admin_socket_mode,
@@ -591,7 +600,7 @@ static bool listen_all(struct server *server)
     }
     log_event(server->log, CONFIG_LEVEL_INFO, "listening", "address",
               acceptor_address(server->admin_acceptor), "for", "admin", NULL);
-    guard_look_at(server->guard, server->admin_acceptor, true);
+    look_at_listeners(server);
     return true;
 }
 

@@ -55,9 +55,8 @@ class Site:
 
     def open_when(self, weir, **fields):
         """Opens the gate once WEIR shows its host as busy as FIELDS say."""
-        seen = weir.wait_host(self.upstream.host, **fields)
+        weir.wait_host(self.upstream.host, **fields)
         self.open()
-        return seen
 
     def check_limit(self, limit):
         """Never above the limit, neither in requests nor in connections."""
@@ -68,4 +67,8 @@ class Site:
         """Never above the limit, but at it, and every file asked for once."""
         self.check_limit(limit)
         assert self.upstream.peak_connections == limit
+        self.check_requests()
+
+    def check_requests(self):
+        """Every file was asked for once, and nothing else."""
         assert sorted(self.upstream.targets()) == sorted(self.files)

@@ -71,7 +71,7 @@ def key_digest(certificate):
     return base64.b64encode(hashlib.sha256(base64.b64decode(b"".join(lines))).digest()).decode()
 
 
-@pytest.mark.parametrize("scheme, limit", [("http", 6), ("https", 6), ("http", 3), ("https", 3)])
+@pytest.mark.parametrize("scheme, limit", [("http", 6), ("https", 6), ("https", 3)])
 def test_a_page_of_images(start_weir, new_site, programs, tmp_path, authority, scheme, limit):
     weir = start_weir(limited(limit))
     site = new_site(page_of_images(), gated=lambda path: path.startswith("/image"))

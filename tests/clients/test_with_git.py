@@ -88,7 +88,7 @@ def test_clones_at_once(start_weir, repository, programs, tmp_path, settings, sc
         assert repository.head(clone) == repository.head(repository.work)
         assert repository.run("-C", clone, "status", "--porcelain") == ""
     assert 1 <= repository.upstream.peak_running <= 2
-    assert repository.upstream.peak_connections == 2
+    assert 1 <= repository.upstream.peak_connections <= 2
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -63,4 +63,5 @@ def test_an_install(start_weir, new_site, programs, tmp_path, authority, scheme)
     for name in names:
         installed = project / "node_modules" / name / "data"
         assert installed.read_bytes() == random.Random(name).randbytes(50_000)
-    site.check(3)
+    site.check_limit(3)
+    site.check_requests()

@@ -541,6 +541,10 @@ def test_a_warning_for_each_listener_that_all_may_use(start_weir, clients_file, 
     quiet.admin = ("127.0.0.1", quiet.admin[1])
     quiet.admin_headers = bearer(READ)
     assert quiet.events.find(event="open_to_all") == []
+    quiet.reload({"listen": ["127.0.0.1:0", "0.0.0.0:0"], "admin": {"listen": "0.0.0.0:0"},
+                  "auth": {"admin": tokens}})
+    quiet.events.wait(event="reloaded")
+    assert [event["for"] for event in quiet.events.find(event="open_to_all")] == ["data"]
 
 
 def test_parallel_clients_with_many_names(start_weir, tmp_path, upstream):
