@@ -168,7 +168,7 @@ enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved)
         }
         state = state == RELAY_OPEN ? found : state;
     }
-    if (relay->flows[RELAY_CLIENT].passed_on && relay->flows[RELAY_UPSTREAM].passed_on) {
+    if (relay_is_done(relay)) {
         return RELAY_DONE;
     }
     if (state == RELAY_OPEN) {
@@ -176,6 +176,11 @@ enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved)
         watch(relay, RELAY_UPSTREAM);
     }
     return state;
+}
+
+bool relay_is_done(const struct relay *relay)
+{
+    return relay->flows[RELAY_CLIENT].passed_on && relay->flows[RELAY_UPSTREAM].passed_on;
 }
 
 bool relay_is_blocked(const struct relay *relay)

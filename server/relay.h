@@ -53,6 +53,9 @@ enum relay_state {
  */
 enum relay_state relay_run(struct relay *relay, char *buffer, bool *ret_moved);
 
+/* Whether both ways have ended and been passed on. */
+bool relay_is_done(const struct relay *relay);
+
 /* Whether there are bytes that one side has not taken. */
 bool relay_is_blocked(const struct relay *relay);
 

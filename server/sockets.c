@@ -343,6 +343,19 @@ int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, 
     return fd;
 }
 
+/*
+ * With bytes under way a plain close would leave the connection open at the upstream until it has
+ * read them, beside the one that takes its place.
+ */
+static void drop_unsent(int fd)
+{
+    int unsent = 0;
+    if (ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0) {
+        struct linger now = {1, 0};
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
+}
+
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family)
 {
     sockets_trim(sockets, pool, limiter_host_limit(pool->host) - 1);
@@ -358,9 +371,13 @@ int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int f
     return fd;
 }
 
-void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd)
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd,
+                          bool finished)
 {
     assert(pool->open > 0 && pool->fetches > 0);
+    if (!finished) {
+        drop_unsent(fd);
+    }
     pool->open--;
     sockets->count--;
     close(fd);
@@ -506,13 +523,7 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
 void sockets_close(struct sockets *sockets, int fd)
 {
     struct socket *socket = find(sockets, fd);
-    int unsent = 0;
-    /* With bytes under way a plain close would leave the connection open at the upstream until it has
-     * read them, beside the one that takes its place. */
-    if (ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0) {
-        struct linger now = {1, 0};
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    }
+    drop_unsent(fd);
     if (socket != NULL) {
         forget(socket);
     }

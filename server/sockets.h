@@ -72,10 +72,11 @@ int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, 
 /*
  * Opens a socket of FAMILY for a tunnel that holds POOL, after making room for it. It counts as one
  * of the host's connections until sockets_close_tunnel(); all else about it is the tunnel's. Returns
- * -1 with errno set.
+ * -1 with errno set. FINISHED: both sides have said all they had to say.
  */
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family);
-void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd);
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd,
+                          bool finished);
 
 /* Somebody waits for a slot of HOST: remembered where HOST has tunnels. */
 void sockets_note_waiter(struct sockets *sockets, const struct limiter_host *host);

@@ -89,9 +89,11 @@ static void close_upstream(struct tunnel *tunnel)
 {
     struct wire *wire = tunnel->relay.wires[RELAY_UPSTREAM];
     if (wire != NULL) {
-        sockets_close_tunnel(tunnel->all->parts.sockets, tunnel->pool, wire->fd);
+        int fd = wire->fd;
         wire_destroy(wire);
         tunnel->relay.wires[RELAY_UPSTREAM] = NULL;
+        sockets_close_tunnel(tunnel->all->parts.sockets, tunnel->pool, fd,
+                             relay_is_done(&tunnel->relay));
     }
 }
 
@@ -301,7 +303,7 @@ static int dial(struct tunnel *tunnel, const struct sockaddr *address, bool *ret
     }
     struct wire *wire = wire_create(&all->wires, fd, tunnel);
     if (wire == NULL) {
-        sockets_close_tunnel(all->parts.sockets, tunnel->pool, fd);
+        sockets_close_tunnel(all->parts.sockets, tunnel->pool, fd, false);
         return ENOMEM;
     }
     tunnel->relay.wires[RELAY_UPSTREAM] = wire;

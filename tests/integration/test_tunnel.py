@@ -536,6 +536,18 @@ def test_an_old_tunnel_is_closed_whatever_it_carries(start_weir, plain, by):
     assert line_of(weir, client)["outcome"] == "tunnel_max_age"
 
 
+def test_a_tunnel_that_is_cut_off_is_closed_at_the_upstream_at_once(start_weir, plain):
+    """Else it would be open there until all that was sent has been read: one connection too many."""
+    weir = start_weir({"timeouts": {"tunnel_max_age": "400ms"}})
+    client = open_tunnel(weir, plain.host)
+    end = plain.take()
+    with pytest.raises(OSError):
+        while True:
+            client.socket.sendall(b"x" * 100_000)
+    with pytest.raises(ConnectionResetError):
+        receive_all(end)
+
+
 def drain(weir):
     weir.signal(signal.SIGTERM)
     wait_until(lambda: weir.admin_fetch("/readyz").status == 503, "it drains")
