@@ -460,6 +460,12 @@ void limiter_describe_totals(const struct limiter *limiter, uint64_t now_ns,
     };
 }
 
+bool limiter_host_is_stale(const struct limiter_host *host)
+{
+    assert(host);
+    return host->stale;
+}
+
 uint32_t limiter_host_limit(const struct limiter_host *host)
 {
     assert(host);

@@ -193,6 +193,12 @@ void limiter_describe(const struct limiter_host *host, uint64_t now_ns,
 void limiter_describe_totals(const struct limiter *limiter, uint64_t now_ns,
                              struct limiter_totals *ret_totals);
 
+/*
+ * Whether the rules now give the requests that HOST stands for another budget: it ends with those it
+ * has.
+ */
+bool limiter_host_is_stale(const struct limiter_host *host);
+
 /* What HOST's limit is now; the same as limiter_describe() would say, but cheap. */
 uint32_t limiter_host_limit(const struct limiter_host *host);
 

@@ -434,6 +434,18 @@ static bool upload_unwanted(const struct exchange *exchange)
     return fetch_upload_over(exchange->fetch) || (answer != NULL && answer->status >= 300);
 }
 
+/* The word for the log where so much of an unwanted body comes that the client is cut off. */
+static const char *why_unwanted(const struct exchange *exchange)
+{
+    const char *detail;
+    enum problem problem = exchange->problem;
+    if (problem == PROBLEM_NONE && exchange->fetch != NULL &&
+        fetch_state(exchange->fetch) == FETCH_FAILED) {
+        problem = fetch_problem(exchange->fetch, &detail);
+    }
+    return problem != PROBLEM_NONE ? problem_kind(problem)->word : "upload_unwanted";
+}
+
 size_t exchange_upload(struct exchange *exchange, const char *data, size_t bytes, uint64_t now_ns)
 {
     exchange->all->now_ns = now_ns;
@@ -445,9 +457,7 @@ size_t exchange_upload(struct exchange *exchange, const char *data, size_t bytes
     if (upload_unwanted(exchange)) {
         exchange->discarded_bytes += bytes;
         if (exchange->discarded_bytes > DISCARD_BYTES) {
-            exchange_cut(exchange, exchange->problem != PROBLEM_NONE
-                                       ? problem_kind(exchange->problem)->word
-                                       : "upload_unwanted");
+            exchange_cut(exchange, why_unwanted(exchange));
         }
         return bytes;
     }

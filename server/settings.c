@@ -31,17 +31,6 @@ struct frontend_settings server_frontend_settings(const struct server *server,
     };
 }
 
-/* Whether new requests for what HOST stands for draw on another budget since the rules changed. */
-static bool is_superseded(const struct server *server, const struct limiter_host *host)
-{
-    struct limiter_view view;
-    limiter_describe(host, server->now_ns, &view);
-    if (view.host[0] == '*') {
-        return strcmp(view.host, view.rule) != 0;
-    }
-    return limiter_find(server->limiter, view.host) != host;
-}
-
 /* Idle connections beyond a host's new limit go. */
 static void trim_connections(struct server *server)
 {
@@ -49,7 +38,8 @@ static void trim_connections(struct server *server)
     while ((host = limiter_next_host(server->limiter, host)) != NULL) {
         struct socket_pool *pool = sockets_pool(host);
         if (pool != NULL) {
-            uint32_t limit = is_superseded(server, host) ? 0 : limiter_host_limit(host);
+            pool->superseded = limiter_host_is_stale(host);
+            uint32_t limit = pool->superseded ? 0 : limiter_host_limit(host);
             sockets_trim(fetcher_sockets(server->fetcher), pool, limit);
         }
     }

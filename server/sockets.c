@@ -515,7 +515,7 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
         if (socket->doomed) {
             retire(socket);
         } else {
-            sockets_trim(sockets, pool, limiter_host_limit(pool->host));
+            sockets_trim(sockets, pool, pool->superseded ? 0 : limiter_host_limit(pool->host));
         }
     }
 }

@@ -37,6 +37,7 @@ struct socket_pool {
     uint32_t fetches; /* that hold the pool */
     uint32_t open;    /* connections, without retired ones; those of tunnels too */
     uint32_t idle;
+    bool superseded;  /* new requests draw on another budget: nothing is kept here */
     TAILQ_HEAD(, socket) idle_list; /* longest idle first */
 
     /* What tunnels keep here, of those of this host (server/tunnel.h). */
