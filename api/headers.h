@@ -57,7 +57,7 @@ struct headers_request_facts {
 };
 
 /*
- * Checks a request as the table of smuggling in LIBRARIES.md section 5 asks: names are tokens
+ * Checks a request, and refuses what two parsers could read differently: names are tokens
  * (method too), values hold no control characters but tab, at most one Content-Length and it is
  * all digits below 2^63, at most one Transfer-Encoding and it is exactly "chunked", not both, no
  * Transfer-Encoding in HTTP/1.0, exactly one Host in HTTP/1.1 and at most one in 1.0 and no bytes

@@ -1,6 +1,6 @@
 /*
- * The JSON documents of the admin port. Field names are those of DESIGN.md section 3.3: no
- * abbreviations, the unit in the name, so that they read without a manual.
+ * The JSON documents of the admin port. Field names have no abbreviations and the unit in the name,
+ * so that they read without a manual.
  */
 #ifndef WEIR_API_REPORT_H
 #define WEIR_API_REPORT_H
@@ -67,7 +67,7 @@ struct report_service {
 
 /*
  * The whole service: {"version", "uptime_seconds", "state", "config_generation", "connections": {...}, "totals":
- * {...}, "hosts": [...]}, hosts in the order of their last use, newest first. Ends in a newline. *ret_bytes is the length; the
+ * {...}, "hosts": [...]}, hosts that are in use or connected first. Ends in a newline. *ret_bytes is the length; the
  * caller frees it with free(). NULL when out of memory.
  */
 char *report_status(const struct report_service *service, const struct limiter *limiter,

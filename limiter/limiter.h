@@ -183,7 +183,8 @@ bool limiter_set_rules(struct limiter *limiter, struct rules *rules,
  */
 struct limiter_host *limiter_find(const struct limiter *limiter, const char *host);
 
-/* The first host (PREVIOUS is NULL) or the one after; NULL at the end. Most recently used last. */
+/* The first host (PREVIOUS is NULL) or the one after; NULL at the end. Idle ones first, the
+ * longest unused first; then those with tickets or an attachment. */
 struct limiter_host *limiter_next_host(const struct limiter *limiter,
                                        const struct limiter_host *previous);
 

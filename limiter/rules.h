@@ -3,7 +3,7 @@
  * patterns. It is built once, then only read; a reload builds another.
  *
  * A host is written as its key: a lower-case name, an IPv4 address or an IPv6 address in brackets,
- * then ":port" where the port is neither 80 nor 443 (DESIGN.md section 2).
+ * then ":port" where the port is neither 80 nor 443.
  *
  * A rule's name is "api.example.com", "api.example.com:8443", "*.example.org" or
  * "*.example.org:8443". "*.example.org" matches every name below example.org, not itself. A rule

@@ -68,7 +68,7 @@ struct exchanges *exchanges_create(const struct exchanges_parts *parts,
 /* Every exchange must have ended. Accepts NULL. */
 void exchanges_destroy(struct exchanges *exchanges);
 
-/* A reload's settings, for requests that come from now on. */
+/* A reload's settings. Fetches that have started keep their timeouts; all else applies at once. */
 void exchanges_configure(struct exchanges *exchanges, const struct exchanges_settings *settings);
 
 /* The policy in force from now on, borrowed until the next one is set; before the first request. */

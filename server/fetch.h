@@ -1,5 +1,5 @@
 /*
- * Fetches: the upstream half of an exchange. All libcurl transfers are in fetch.c.
+ * Fetches: the upstream half of an exchange. libcurl itself is in transfer.c and fetcher.c.
  *
  * A fetch is started once its ticket holds a slot. It resolves its origin's name, connects to one
  * address after the other until one answers, sends the request with the bytes that come through

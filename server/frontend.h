@@ -1,5 +1,5 @@
 /*
- * The frontend: the clients of the data port. All libmicrohttpd of that port is in frontend.c.
+ * The frontend: the clients of the data port. libmicrohttpd is in frontend.c and client.c.
  *
  * It moves bytes between client connections and exchanges (exchange.h) and decides nothing. It
  * closes connections that keep it waiting for a request's head, and sees clients leave while their

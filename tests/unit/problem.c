@@ -32,7 +32,7 @@ static json_t *body_of(const struct problem_report *report)
     return body;
 }
 
-/* DESIGN.md section 3.2, line by line. */
+/* The whole table, line by line. */
 static void test_table(void **state)
 {
     (void)state;
