@@ -511,6 +511,11 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
     } else if (socket->state == SOCKET_BUSY) {
         socket->idle_since_ns = now_ns;
         move(socket, SOCKET_IDLE);
+        if (socket->is_ready) { /* read by now, ahead of its turn; what is left comes again */
+            TAILQ_REMOVE(&sockets->ready, socket, in_ready);
+            socket->is_ready = false;
+            socket->ready = 0;
+        }
         struct socket_pool *pool = socket->pool;
         if (socket->doomed) {
             retire(socket);
