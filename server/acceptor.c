@@ -2,7 +2,6 @@
 
 #include "server/unix_socket.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>

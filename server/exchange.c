@@ -12,7 +12,6 @@
 #include "server/exchange_state.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -18,14 +18,7 @@
  */
 #include "server/server_state.h"
 
-#include <assert.h>
-#include <curl/curl.h>
-#include <malloc.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define STEPS        4096 /* through steps 1 to 3 in one round */

@@ -5,7 +5,6 @@
 #include "server/server_state.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct exchanges_settings server_exchanges_settings(const struct config *config)
 {

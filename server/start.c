@@ -4,13 +4,10 @@
  */
 #include "server/server_state.h"
 
-#include <assert.h>
 #include <curl/curl.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 

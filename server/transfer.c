@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define TRAILERS_BYTES 102400
 #define READ_BYTES 61440L
