@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+#
+# Fresh minimal Debians, for what must be seen on another machine than this one: the image's base,
+# the package, the tests on the other release. Sourced after deploy/steps.sh; needs root, and the
+# machine's own access to Debian's mirror. Tried by: deploy/image-test, deploy/package-test.
+
+# debian_tar RELEASE: prints the path of a minimal root of bookworm or trixie as a tar; made once,
+# which takes half a minute, and kept below build/.
+debian_tar() {
+    local tar="$STEPS_ROOT/build/debian/$1.tar"
+    if [[ ! -s $tar ]]; then
+        steps_install mmdebstrap || return
+        steps_say "Making a minimal Debian $1 ..."
+        mkdir -p -- "${tar%/*}"
+        steps_quietly mmdebstrap --variant=minbase --include=ca-certificates --mode=root \
+            "$1" "$tar.part.tar" || return
+        mv -- "$tar.part.tar" "$tar"
+    fi
+    printf '%s\n' "$tar"
+}
+
+# debian_root RELEASE DIRECTORY: unpacks such a root into DIRECTORY, which it makes, with this
+# machine's way to resolve names. rm -rf --one-file-system takes it away again.
+debian_root() {
+    local tar
+    tar="$(debian_tar "$1")" || return
+    mkdir -p -- "$2"
+    tar -xf "$tar" -C "$2" --numeric-owner
+    rm -f -- "$2/etc/resolv.conf"
+    cp -L -- /etc/resolv.conf "$2/etc/resolv.conf"
+}
+
+# debian_run DIRECTORY COMMAND...: runs it as root in that root, with the machine's network, its own
+# processes and mounts; all of them end with it. The environment is the root's, not ours.
+debian_run() {
+    local root=$1
+    shift
+    # shellcheck disable=SC2016 # the inner shell expands them
+    unshare --mount --pid --fork --kill-child --propagation private bash -c '
+        set -e
+        root=$1
+        shift
+        mount -t proc proc "$root/proc"
+        mount --rbind /sys "$root/sys"
+        mount --rbind /dev "$root/dev"
+        exec chroot "$root" env -i HOME=/root LANG=C.UTF-8 TERM=dumb \
+            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    ' - "$root" "$@" </dev/null
+}
+
+# debian_copy_tree DIRECTORY: copies the project, without what was built, to DIRECTORY, which it makes.
+debian_copy_tree() {
+    mkdir -p -- "$1"
+    tar -C "$STEPS_ROOT" --exclude=./.git --exclude=./build --exclude=__pycache__ -cf - . |
+        tar -C "$1" --no-same-owner -xf -
+}
