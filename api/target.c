@@ -8,6 +8,7 @@
 #include "api/target.h"
 
 #include "api/connect.h"
+#include "api/percent.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -126,50 +127,19 @@ static enum problem split_url(struct origin_cache *origins, const char *url, con
     return PROBLEM_NONE;
 }
 
-/* The value of a hexadecimal digit, or -1. */
-static int read_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    char lower = (char)(c | 0x20);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-/* Decodes TEXT into DECODED, which has room for it. False: an escape is broken. */
-static bool decode(const char *text, char *decoded, size_t *ret_bytes)
-{
-    size_t bytes = 0;
-    for (; *text != '\0'; text++) {
-        char c = *text;
-        if (c == '%') {
-            int high = read_digit(text[1]);
-            int low = high >= 0 ? read_digit(text[2]) : -1;
-            if (low < 0) {
-                return false;
-            }
-            c = (char)(high * 16 + low);
-            text += 2;
-        }
-        decoded[bytes++] = c;
-    }
-    decoded[bytes] = '\0';
-    *ret_bytes = bytes;
-    return true;
-}
-
 /* Decodes ESCAPED, which holds a percent sign, and splits what comes out. */
 static enum problem split_escaped(struct origin_cache *origins, const char *escaped,
                                   struct target *target, const char **ret_detail)
 {
-    char *url = malloc(strlen(escaped) + 1);
+    size_t escaped_bytes = strlen(escaped);
+    char *url = malloc(escaped_bytes + 1);
     if (url == NULL) {
         *ret_detail = no_memory;
         return PROBLEM_INTERNAL;
     }
     enum problem problem = PROBLEM_BAD_TARGET;
     size_t bytes = 0;
-    if (!decode(escaped, url, &bytes)) {
+    if (!percent_decode(escaped, escaped_bytes, url, &bytes)) {
         *ret_detail = bad_escape;
     } else if (!is_clean(url, bytes)) {
         *ret_detail = bad_url_byte;
