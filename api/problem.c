@@ -36,7 +36,7 @@ static const struct problem_kind kinds[] = {
     [PROBLEM_ADMIN_DENIED] = {.word = "denied",
                               .status = 403,
                               .proxy_status = "http_request_denied",
-                              .title = "This token is only for reading."},
+                              .title = "The admin port does not allow this."},
     [PROBLEM_AUTH_BUSY] = {.word = "auth_busy",
                            .status = 503,
                            .proxy_status = "connection_limit_reached",

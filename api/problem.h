@@ -18,7 +18,7 @@ enum problem {
     PROBLEM_EXPECTATION_FAILED, /* 417: an Expect other than 100-continue */
     PROBLEM_AUTH_REQUIRED,      /* data port */
     PROBLEM_ADMIN_AUTH_REQUIRED,
-    PROBLEM_ADMIN_DENIED,       /* a token that may only read */
+    PROBLEM_ADMIN_DENIED,       /* a token that may only read; a web page */
     PROBLEM_AUTH_BUSY,
     PROBLEM_DENIED_NAME,        /* by name or port */
     PROBLEM_DENIED_ADDRESS,

@@ -6,55 +6,74 @@
  * A request goes through on_target() (the raw target, before anything is decoded), on_request()
  * once when its head is there and, where it was not answered then, once more when it is complete;
  * then on_completed(). What is answered at the first call closes the connection, which is what
- * requests with a body, and those that are refused, get: their rest is never read.
+ * requests with a body, and those that are refused, get: their rest is never read. Only
+ * POST /quitquitquit reads its body, and forgets it: the answer to it must not be lost to a reset.
  *
- * Browsers: no page may read this port. Cross-origin reading is refused by the browser, as nothing
- * here sends CORS fields; what remains is a page whose own name was made to resolve to this address
- * (DNS rebinding). Its requests carry that name as Host, so names other than localhost are refused.
+ * Connections are in a list by the time since when their present request is waited for, the oldest
+ * first. From then on it has REQUEST_NS for everything, until its answer is sent. As the time is
+ * the same for all, the first of the list is the one that is due; and it is the one that gives way
+ * to a newcomer where all places are taken, so that who sends nothing, or a byte now and then,
+ * cannot keep probes out.
  */
 #include "server/admin.h"
 
 #include "api/headers.h"
+#include "api/percent.h"
 #include "api/problem.h"
 #include "limiter/rules.h"
-#include "server/credentials.h"
+#include "server/admin_gate.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/queue.h>
+#include <unistd.h>
 
 #define MEMORY_BYTES 16384 /* of one connection, for head and answer's head */
-#define IDLE_SECONDS 10u
-#define RUNS_MAX     8   /* in one turn */
-#define FIELDS_MAX   100 /* of a request */
+#define REQUEST_NS   (UINT64_C(10) * 1000000000)
+#define RUNS_MAX     8     /* in one turn */
+#define BODY_MAX     65536 /* that is read and forgotten */
+#define FIELDS_MAX   100   /* of a request */
 #define DETAIL_MAX   512
-#define ROUTES       "GET /status, GET /hosts/HOST, GET /healthz and GET /readyz"
+#define ROUTES       "GET /status, GET /hosts/HOST, GET /healthz, GET /readyz and POST " ADMIN_GATE_QUIT
+
+struct admin_client {
+    int fd;
+    uint64_t since_ns; /* when its present request began to be waited for */
+    bool is_cut;       /* and no longer in the list */
+    TAILQ_ENTRY(admin_client) in_oldest;
+};
 
 struct admin {
     struct MHD_Daemon *daemon;
     struct admin_source source;
     uv_poll_t poll;
-    uv_timer_t timer;
-    unsigned handles; /* of the loop, not yet closed */
-    bool ready;       /* there may be something to do */
+    TAILQ_HEAD(, admin_client) oldest;
+    struct admin_client *adding; /* while libmicrohttpd is told of it */
+    unsigned clients;
+    unsigned clients_max;
+    uint64_t now_ns;
+    bool ready; /* there may be something to do */
+    bool asked_to_quit;
+    unsigned owed; /* answers to that, not yet sent */
 };
 
 /* What is known of a request between libmicrohttpd's calls. */
 struct admin_request {
-    bool begun;    /* the head was looked at */
-    char target[]; /* as it came */
+    bool begun;        /* the head was looked at */
+    bool quits;        /* and was told so; the answer is under way */
+    size_t body_bytes; /* that were forgotten */
+    char target[];     /* as it came */
 };
 
 struct answer {
     unsigned status;
     const char *type;
-    const char *allow; /* or NULL */
+    const char *allow;               /* or NULL */
     const struct problem_kind *kind; /* or NULL */
-    char *body;        /* owned; NULL where memory is out */
+    char *body;                      /* owned; NULL where memory is out */
     size_t bytes;
 };
 
@@ -73,7 +92,6 @@ static struct answer make_problem(enum problem problem, const char *detail, cons
     struct answer answer = {
         .status = problem_status(problem, report.overflow_status),
         .type = "application/problem+json",
-        .allow = problem == PROBLEM_METHOD_NOT_ALLOWED ? "GET, HEAD" : NULL,
         .kind = problem_kind(problem),
     };
 
@@ -132,42 +150,23 @@ static struct answer answer_status(const struct report_service *service,
     return make_json(MHD_HTTP_OK, body, bytes);
 }
 
-static int hex_digit(char digit)
-{
-    static const char digits[] = "0123456789abcdef";
-    char lower = digit >= 'A' && digit <= 'F' ? (char)(digit + ('a' - 'A')) : digit;
-    const char *at = lower == '\0' ? NULL : strchr(digits, lower);
-
-    return at == NULL ? -1 : (int)(at - digits);
-}
-
 /*
  * Decodes the percent signs of TEXT, once, and writes what limiter keys look like: lower case.
  * Returns false where TEXT is not well formed or longer than any key.
  */
 static bool read_host(const char *text, size_t bytes, char ret_host[static RULES_HOST_MAX])
 {
-    size_t length = 0;
+    char decoded[3 * RULES_HOST_MAX];
+    size_t length;
 
-    for (size_t i = 0; i < bytes; i++) {
-        char byte = text[i];
-
-        if (byte == '%') {
-            int high = i + 2 < bytes ? hex_digit(text[i + 1]) : -1;
-            int low = i + 2 < bytes ? hex_digit(text[i + 2]) : -1;
-
-            if (high < 0 || low < 0) {
-                return false;
-            }
-            byte = (char)(high << 4 | low);
-            i += 2;
-        }
-        if (byte == '\0' || length + 1 >= RULES_HOST_MAX) {
-            return false;
-        }
-        ret_host[length++] = byte >= 'A' && byte <= 'Z' ? (char)(byte + ('a' - 'A')) : byte;
+    if (bytes >= sizeof decoded || !percent_decode(text, bytes, decoded, &length) ||
+        length >= RULES_HOST_MAX || memchr(decoded, '\0', length) != NULL) {
+        return false;
     }
-    ret_host[length] = '\0';
+    for (size_t i = 0; i <= length; i++) {
+        bool upper = decoded[i] >= 'A' && decoded[i] <= 'Z';
+        ret_host[i] = upper ? (char)(decoded[i] + ('a' - 'A')) : decoded[i];
+    }
     return true;
 }
 
@@ -213,33 +212,31 @@ static struct answer answer_ready(const struct report_service *service)
     return make_state(MHD_HTTP_SERVICE_UNAVAILABLE, "unknown");
 }
 
-static bool is_path(const char *path, size_t bytes, const char *route)
-{
-    return bytes == strlen(route) && memcmp(path, route, bytes) == 0;
-}
-
-static struct answer route(const struct admin *admin, const char *path)
+static struct answer route(struct admin *admin, const struct admin_gate_target *target)
 {
     static const char hosts[] = "/hosts/";
     struct report_service service = {0};
     const struct limiter *limiter = NULL;
     uint64_t now_ns = 0;
-    size_t bytes = strcspn(path, "?");
     size_t prefix = sizeof hosts - 1;
+    size_t rest = target->path_bytes > prefix ? target->path_bytes - prefix : 0;
 
     admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
-    if (is_path(path, bytes, "/status")) {
+    if (admin_gate_is(target, "/status")) {
         return answer_status(&service, limiter, now_ns);
     }
-    if (is_path(path, bytes, "/healthz")) {
+    if (admin_gate_is(target, "/healthz")) {
         return make_state(MHD_HTTP_OK, "ok");
     }
-    if (is_path(path, bytes, "/readyz")) {
+    if (admin_gate_is(target, "/readyz")) {
         return answer_ready(&service);
     }
-    if (bytes > prefix && memcmp(path, hosts, prefix) == 0 &&
-        memchr(path + prefix, '/', bytes - prefix) == NULL) {
-        return answer_host(&service, limiter, now_ns, path + prefix, bytes - prefix);
+    if (admin_gate_is(target, ADMIN_GATE_QUIT)) {
+        return make_state(MHD_HTTP_OK, "draining");
+    }
+    if (rest > 0 && memcmp(target->path, hosts, prefix) == 0 &&
+        memchr(target->path + prefix, '/', rest) == NULL) {
+        return answer_host(&service, limiter, now_ns, target->path + prefix, rest);
     }
     return make_problem(PROBLEM_NOT_FOUND, "no such route on the admin port: expected " ROUTES,
                         NULL);
@@ -277,96 +274,16 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-/* Whether AUTHORITY (host, or host:port) is localhost or an address, and so nobody's to rebind. */
-static bool is_local_name(const char *authority, size_t bytes)
-{
-    char name[INET6_ADDRSTRLEN];
-    struct in6_addr address;
-    const char *host = authority;
-    const char *end;
-    int family = AF_INET;
-
-    if (bytes > 0 && authority[0] == '[') {
-        host++;
-        end = memchr(host, ']', bytes - 1);
-        family = AF_INET6;
-    } else {
-        end = memchr(authority, ':', bytes);
-        end = end == NULL ? authority + bytes : end;
-    }
-    if (end == NULL || (size_t)(end - host) >= sizeof name) {
-        return false;
-    }
-    memcpy(name, host, (size_t)(end - host));
-    name[end - host] = '\0';
-    return bytes == 0 || strcasecmp(name, "localhost") == 0 ||
-           inet_pton(family, name, &address) == 1;
-}
-
-/*
- * Splits an absolute-form target, which a server has to accept too: its authority then counts in
- * place of the Host field. Returns the path; *ret_authority stays NULL for the usual form.
- */
-static const char *split_target(const char *target, const char **ret_authority,
-                                size_t *ret_authority_bytes)
-{
-    static const char scheme[] = "http://";
-    size_t prefix = sizeof scheme - 1;
-
-    if (strncasecmp(target, scheme, prefix) != 0) {
-        return target;
-    }
-    *ret_authority = target + prefix;
-    *ret_authority_bytes = strcspn(target + prefix, "/?");
-    return target + prefix + *ret_authority_bytes;
-}
-
-static bool only_reads(const char *method)
-{
-    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-}
-
-/* Whether REQUEST shows the token that it needs for PATH. */
-static enum problem check_token(const struct admin *admin, const struct headers_request *request,
-                                const char *path, const char **ret_detail)
-{
-    const struct secrets *secrets =
-        admin->source.secrets != NULL ? admin->source.secrets(admin->source.context) : NULL;
-    size_t path_bytes = strcspn(path, "?");
-    bool reads = only_reads(request->method);
-    bool is_probe = is_path(path, path_bytes, "/healthz") || is_path(path, path_bytes, "/readyz");
-    size_t bytes = 0;
-
-    if (secrets == NULL || (reads && is_probe) ||
-        !(reads ? secrets_ask_readers(secrets) : secrets_ask_operators(secrets))) {
-        return PROBLEM_NONE;
-    }
-    const char *token = credentials_bearer(request->fields, request->count, &bytes);
-    enum secrets_role role = token == NULL ? SECRETS_NOBODY : secrets_role(secrets, token, bytes);
-    if (role == SECRETS_OPERATOR || (role == SECRETS_READER && reads)) {
-        return PROBLEM_NONE;
-    }
-    if (role == SECRETS_READER) {
-        *ret_detail = "the token may only read: expected that of auth.admin.operate";
-        return PROBLEM_ADMIN_DENIED;
-    }
-    *ret_detail = "expected Authorization: Bearer and a token of auth.admin";
-    return PROBLEM_ADMIN_AUTH_REQUIRED;
-}
-
 /*
  * What refuses a request before its route is looked at: PROBLEM_NONE, or the problem with a static
  * sentence in *ret_detail. *ret_has_body says whether more than the head follows.
  */
 static enum problem check_request(const struct admin *admin, struct MHD_Connection *connection,
-                                  const char *target,
-                                  const char *method, const char *version, bool *ret_has_body,
-                                  const char **ret_detail)
+                                  const struct admin_gate_target *target, const char *method,
+                                  const char *version, bool *ret_has_body, const char **ret_detail)
 {
     struct fields fields = {.count = 0};
     struct headers_request_facts facts;
-    const char *authority = NULL;
-    size_t authority_bytes = 0;
 
     (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, &fields);
     if (fields.overflow) {
@@ -377,43 +294,27 @@ static enum problem check_request(const struct admin *admin, struct MHD_Connecti
                                       .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
                                       .fields = fields.at,
                                       .count = fields.count};
+    const struct secrets *secrets =
+        admin->source.secrets != NULL ? admin->source.secrets(admin->source.context) : NULL;
     enum problem problem = headers_check_request(&request, NULL, &facts, ret_detail);
 
-    if (problem != PROBLEM_NONE) {
-        return problem;
+    if (problem == PROBLEM_NONE) {
+        problem = admin_gate_check(secrets, &request, target, ret_detail);
     }
-    const char *path = split_target(target, &authority, &authority_bytes);
-
-    for (size_t i = 0; authority == NULL && i < fields.count; i++) {
-        if (headers_is(&fields.at[i], MHD_HTTP_HEADER_HOST)) {
-            authority = fields.at[i].value;
-            authority_bytes = fields.at[i].value_bytes;
-        }
+    if (problem == PROBLEM_NONE && admin_gate_is(target, ADMIN_GATE_QUIT) && facts.has_body &&
+        !facts.chunked && facts.content_length > BODY_MAX) {
+        *ret_detail = "a body means nothing here: expected none, or at most 64 KiB";
+        problem = PROBLEM_BODY_TOO_LARGE;
     }
-    if (authority != NULL && !is_local_name(authority, authority_bytes)) {
-        *ret_detail = "the Host field is a name: expected localhost or an IP address, so that no "
-                      "web page can read the admin port by DNS rebinding";
-        return PROBLEM_DENIED_NAME;
-    }
-    problem = check_token(admin, &request, path, ret_detail);
-    if (problem != PROBLEM_NONE) {
-        return problem;
-    }
-    if (!only_reads(method)) {
-        *ret_detail = "the admin port only answers: expected GET or HEAD";
-        return PROBLEM_METHOD_NOT_ALLOWED;
-    }
-    *ret_has_body = facts.has_body;
-    return PROBLEM_NONE;
+    *ret_has_body = problem == PROBLEM_NONE && facts.has_body;
+    return problem;
 }
 
 /* --- libmicrohttpd's calls --- */
 
 static void on_log(void *context, const char *format, va_list arguments)
 {
-    (void)context; /* it tells of every client that leaves */
-    (void)format;
-    (void)arguments;
+    (void)context, (void)format, (void)arguments; /* it tells of every client that leaves */
 }
 
 static void *on_target(void *context, const char *target, struct MHD_Connection *connection)
@@ -421,56 +322,123 @@ static void *on_target(void *context, const char *target, struct MHD_Connection 
     size_t bytes = strlen(target) + 1;
     struct admin_request *request = calloc(1, sizeof *request + bytes);
 
-    (void)context;
-    (void)connection;
+    (void)context, (void)connection;
     if (request != NULL) {
         memcpy(request->target, target, bytes);
     }
     return request;
 }
 
-static void on_completed(void *context, struct MHD_Connection *connection, void **request,
+static struct admin_client *client_of(struct MHD_Connection *connection)
+{
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **memory,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)context;
-    (void)connection;
+    struct admin *admin = context;
+    struct admin_client *client = client_of(connection);
+    struct admin_request *request = *memory;
+
     (void)code;
-    free(*request);
-    *request = NULL;
+    if (request != NULL && request->quits) {
+        assert(admin->owed > 0);
+        admin->owed--;
+    }
+    free(request);
+    *memory = NULL;
+    if (!client->is_cut) {
+        TAILQ_REMOVE(&admin->oldest, client, in_oldest);
+        TAILQ_INSERT_TAIL(&admin->oldest, client, in_oldest);
+        client->since_ns = admin->now_ns;
+    }
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_bytes, void **memory)
 {
-    const struct admin *admin = context;
+    struct admin *admin = context;
     struct admin_request *request = *memory;
-    const char *authority = NULL;
-    size_t authority_bytes = 0;
     const char *detail = NULL;
     bool has_body = false;
 
-    (void)url; /* decoded and cut off: only the raw target is told apart rightly */
-    (void)upload;
-    *upload_bytes = 0;
+    (void)url, (void)upload; /* the URL is decoded and cut off: only the raw target counts */
     if (request == NULL) {
         return MHD_NO; /* memory was out */
     }
+    struct admin_gate_target target = admin_gate_split(request->target);
+    bool quits = admin_gate_is(&target, ADMIN_GATE_QUIT);
+
     if (!request->begun) {
         enum problem problem =
-            check_request(admin, connection, request->target, method, version, &has_body, &detail);
+            check_request(admin, connection, &target, method, version, &has_body, &detail);
 
         request->begun = true;
         if (problem != PROBLEM_NONE) {
-            return send_answer(connection, make_problem(problem, detail, NULL));
+            struct answer answer = make_problem(problem, detail, NULL);
+            if (problem == PROBLEM_METHOD_NOT_ALLOWED) {
+                answer.allow = admin_gate_allow(&target);
+            }
+            return send_answer(connection, answer);
         }
-        if (!has_body) {
-            return MHD_YES; /* answered at the next call, the connection stays open */
+        if (!has_body || quits) {
+            return MHD_YES; /* answered when it is complete, the connection stays open */
         }
     }
-    const char *path = split_target(request->target, &authority, &authority_bytes);
+    if (*upload_bytes > 0) {
+        request->body_bytes += *upload_bytes;
+        *upload_bytes = 0;
+        return request->body_bytes <= BODY_MAX ? MHD_YES : MHD_NO;
+    }
+    enum MHD_Result result = send_answer(connection, route(admin, &target));
 
-    return send_answer(connection, route(admin, path));
+    if (quits) {
+        admin->asked_to_quit = true;
+        if (result == MHD_YES) {
+            request->quits = true;
+            admin->owed++;
+        }
+    }
+    return result;
+}
+
+/* --- Connections --- */
+
+/* The connection of CLIENT has ended, or never was. */
+static void drop(struct admin *admin, struct admin_client *client)
+{
+    assert(admin->clients > 0);
+    admin->clients--;
+    if (!client->is_cut) {
+        TAILQ_REMOVE(&admin->oldest, client, in_oldest);
+    }
+    free(client);
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct admin *admin = context;
+
+    (void)connection;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        assert(admin->adding != NULL);
+        *socket_context = admin->adding;
+        admin->adding = NULL;
+    } else {
+        drop(admin, *socket_context);
+    }
+}
+
+/* Closes the connection both ways; libmicrohttpd notices, and ends what there is. */
+static void cut(struct admin *admin, struct admin_client *client)
+{
+    client->is_cut = true;
+    TAILQ_REMOVE(&admin->oldest, client, in_oldest);
+    (void)shutdown(client->fd, SHUT_RDWR);
+    admin->ready = true;
 }
 
 /* --- The loop --- */
@@ -479,27 +447,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct admin *admin = poll->data;
 
-    (void)status;
-    (void)events;
-    admin->ready = true;
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    struct admin *admin = timer->data;
-
+    (void)status, (void)events;
     admin->ready = true;
 }
 
 static void on_close(uv_handle_t *handle)
 {
-    struct admin *admin = handle->data;
-
-    assert(admin->handles > 0);
-    admin->handles--;
-    if (admin->handles == 0) {
-        free(admin);
-    }
+    free(handle->data);
 }
 
 /* libmicrohttpd 1.0 would otherwise put a connection that is added aside. */
@@ -511,28 +465,31 @@ static void on_close(uv_handle_t *handle)
 
 static struct MHD_Daemon *start_daemon(struct admin *admin, unsigned connections_max)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | ADMIN_ONE_THREAD, 0, NULL,
-                            NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-                            NULL, /* first: for what follows */
-                            MHD_OPTION_CONNECTION_LIMIT, connections_max, /* unsigned */
-                            MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,  /* unsigned */
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(MEMORY_BYTES), /* size_t */
-                            MHD_OPTION_STRICT_FOR_CLIENT, 0, /* int; check_request() does */
-                            MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | ADMIN_ONE_THREAD, 0, NULL, NULL, on_request,
+        admin, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,            /* first: for what follows */
+        MHD_OPTION_CONNECTION_LIMIT, connections_max,               /* unsigned */
+        MHD_OPTION_CONNECTION_TIMEOUT, 0U,                          /* unsigned; see REQUEST_NS */
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(MEMORY_BYTES), /* size_t */
+        MHD_OPTION_STRICT_FOR_CLIENT, 0,                            /* int; check_request() does */
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        admin, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
 }
 
 struct admin *admin_create(uv_loop_t *loop, const struct admin_source *source,
-                           unsigned connections_max)
+                           unsigned connections_max, uint64_t now_ns)
 {
+    assert(connections_max > 0);
     struct admin *admin = calloc(1, sizeof *admin);
 
     if (admin == NULL) {
         return NULL;
     }
     admin->source = *source;
+    admin->clients_max = connections_max;
+    admin->now_ns = now_ns;
     admin->poll.data = admin;
-    admin->timer.data = admin;
+    TAILQ_INIT(&admin->oldest);
     admin->daemon = start_daemon(admin, connections_max);
     if (admin->daemon == NULL) {
         goto fail;
@@ -542,10 +499,7 @@ struct admin *admin_create(uv_loop_t *loop, const struct admin_source *source,
     if (info == NULL || uv_poll_init(loop, &admin->poll, info->epoll_fd) != 0) {
         goto fail;
     }
-    /* From here on nothing fails: a timer only links itself, and the poll has a good descriptor. */
-    (void)uv_timer_init(loop, &admin->timer);
-    (void)uv_poll_start(&admin->poll, UV_READABLE, on_poll);
-    admin->handles = 2;
+    (void)uv_poll_start(&admin->poll, UV_READABLE, on_poll); /* has a good descriptor */
     return admin;
 
 fail:
@@ -562,39 +516,84 @@ void admin_destroy(struct admin *admin)
         return;
     }
     /* The loop lets go of the descriptor before the daemon closes it. */
-    uv_close((uv_handle_t *)&admin->poll, on_close);
-    uv_close((uv_handle_t *)&admin->timer, on_close);
+    uv_poll_stop(&admin->poll);
     MHD_stop_daemon(admin->daemon);
-    admin->daemon = NULL;
+    assert(admin->clients == 0 && admin->owed == 0);
+    uv_close((uv_handle_t *)&admin->poll, on_close);
 }
 
-void admin_add(struct admin *admin, int fd, const struct sockaddr *address, socklen_t bytes)
+/* The oldest gives way where all places are taken. */
+static void make_room(struct admin *admin)
 {
-    /* Where this fails it has closed the descriptor, and has nobody to tell. */
-    (void)MHD_add_connection(admin->daemon, fd, address, bytes);
-    /* Run it in this turn or the next, whether or not its epoll set has something to say yet. */
-    admin->ready = true;
-    (void)uv_timer_start(&admin->timer, on_timer, 0, 0);
+    struct admin_client *client = TAILQ_FIRST(&admin->oldest);
+
+    if (admin->clients == admin->clients_max && client != NULL) {
+        cut(admin, client);
+        (void)MHD_run(admin->daemon);
+    }
 }
 
-bool admin_run(struct admin *admin)
+void admin_add(struct admin *admin, int fd, const struct sockaddr *address, socklen_t bytes,
+               uint64_t now_ns)
+{
+    struct admin_client *client = calloc(1, sizeof *client);
+
+    admin->now_ns = now_ns;
+    make_room(admin);
+    if (client == NULL || admin->clients == admin->clients_max) {
+        free(client);
+        close(fd);
+        return;
+    }
+    client->fd = fd;
+    client->since_ns = now_ns;
+    TAILQ_INSERT_TAIL(&admin->oldest, client, in_oldest);
+    admin->clients++;
+    admin->adding = client;
+    /* Where this fails it has closed the descriptor, and has nobody to tell. */
+    if (MHD_add_connection(admin->daemon, fd, address, bytes) != MHD_YES && admin->adding != NULL) {
+        drop(admin, client);
+    }
+    admin->adding = NULL;
+    /* Run it in this turn, whether or not its epoll set has something to say yet. */
+    admin->ready = true;
+}
+
+bool admin_run(struct admin *admin, uint64_t now_ns)
 {
     unsigned long long timeout_ms = 0;
+    struct admin_client *client;
     bool pending = true;
 
+    admin->now_ns = now_ns;
+    while ((client = TAILQ_FIRST(&admin->oldest)) != NULL &&
+           now_ns >= client->since_ns + REQUEST_NS) {
+        cut(admin, client);
+    }
     if (!admin->ready) {
         return false;
     }
-    admin->ready = false;
     for (int i = 0; i < RUNS_MAX && pending; i++) {
         (void)MHD_run(admin->daemon);
-        timeout_ms = 0;
-        if (MHD_get_timeout(admin->daemon, &timeout_ms) != MHD_YES) {
-            (void)uv_timer_stop(&admin->timer);
-            return true;
-        }
-        pending = timeout_ms == 0;
+        pending = MHD_get_timeout(admin->daemon, &timeout_ms) == MHD_YES && timeout_ms == 0;
     }
-    (void)uv_timer_start(&admin->timer, on_timer, timeout_ms, 0);
+    admin->ready = pending;
     return true;
+}
+
+uint64_t admin_next_ns(const struct admin *admin)
+{
+    const struct admin_client *client = TAILQ_FIRST(&admin->oldest);
+
+    return client != NULL ? client->since_ns + REQUEST_NS : UINT64_MAX;
+}
+
+bool admin_asked_to_quit(const struct admin *admin)
+{
+    return admin->asked_to_quit;
+}
+
+bool admin_owes_answer(const struct admin *admin)
+{
+    return admin->owed > 0;
 }

@@ -110,8 +110,9 @@ void guard_look_at(struct guard *guard, const struct acceptor *acceptor, bool fo
     }
     log_event(guard->log, CONFIG_LEVEL_WARNING, "open_to_all", "address",
               acceptor_address(acceptor), "for", for_admin ? "admin" : "data", "reason",
-              for_admin ? "whoever reaches this address may see what is going on: set "
-                          "auth.admin.read, or listen on a loopback address"
+              for_admin ? "whoever reaches this address may see what is going on, and end it where "
+                          "there is no auth.admin.operate: set auth.admin.read and "
+                          "auth.admin.operate, or listen on a loopback address"
                         : "whoever reaches this address may use it: set auth.clients, or listen "
                           "on a loopback address",
               NULL);

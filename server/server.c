@@ -52,14 +52,14 @@ bool server_watch_signals(struct server *server)
     return true;
 }
 
-static void begin_drain(struct server *server)
+static void begin_drain(struct server *server, const char *asked_by)
 {
     uint64_t drain_ns = server->config->timeouts.drain_ns;
     server->drain_ns = server->now_ns + (drain_ns > 0 ? drain_ns : 1);
     exchanges_drain(server->exchanges);
     frontend_drain(server->frontend);
     tunnels_drain(server->tunnels);
-    log_event(server->log, CONFIG_LEVEL_INFO, "draining", NULL);
+    log_event(server->log, CONFIG_LEVEL_INFO, "draining", "asked_by", asked_by, NULL);
 }
 
 static void stop(struct server *server, int exit_status, const char *how)
@@ -71,14 +71,16 @@ static void stop(struct server *server, int exit_status, const char *how)
 
 static void obey_stop(struct server *server)
 {
-    if (server->asked_to_stop > 0 && server->drain_ns == 0) {
-        begin_drain(server);
+    if (server->drain_ns == 0 && server->asked_to_stop > 0) {
+        begin_drain(server, "signal");
+    } else if (server->drain_ns == 0 && admin_asked_to_quit(server->admin)) {
+        begin_drain(server, "quitquitquit");
     }
     if (server->drain_ns == 0) {
         return;
     }
     if (exchanges_counts(server->exchanges).open == 0 &&
-        tunnels_counts(server->tunnels).open == 0) {
+        tunnels_counts(server->tunnels).open == 0 && !admin_owes_answer(server->admin)) {
         stop(server, 0, "drained");
     } else if (server->asked_to_stop > 1) {
         stop(server, 3, "told twice");
@@ -130,8 +132,12 @@ static void accept_clients(struct server *server)
             }
         }
     }
-    while ((fd = acceptor_take(server->admin_acceptor, &peer, &bytes, server->now_ns)) >= 0) {
-        admin_add(server->admin, fd, (struct sockaddr *)&peer, bytes);
+    for (int taken = 0; taken < ACCEPTS; taken++) {
+        fd = acceptor_take(server->admin_acceptor, &peer, &bytes, server->now_ns);
+        if (fd < 0) {
+            break;
+        }
+        admin_add(server->admin, fd, (struct sockaddr *)&peer, bytes, server->now_ns);
     }
 }
 
@@ -186,7 +192,7 @@ static bool turn(struct server *server)
         }
         worked = frontend_run(server->frontend, server->now_ns) || worked;
     }
-    worked = admin_run(server->admin) || worked;
+    worked = admin_run(server->admin, server->now_ns) || worked;
     exchanges_reap(server->exchanges);
     tunnels_reap(server->tunnels);
     obey_stop(server);
@@ -215,6 +221,7 @@ static void arm_timer(struct server *server)
     next_ns = earlier(next_ns, limiter_next_deadline_ns(server->limiter));
     next_ns = earlier(next_ns, frontend_next_ns(server->frontend));
     next_ns = earlier(next_ns, guard_next_ns(server->guard));
+    next_ns = earlier(next_ns, admin_next_ns(server->admin));
     next_ns = earlier(next_ns, acceptor_next_ns(server->admin_acceptor));
     for (size_t i = 0; i < server->config->listen_count; i++) {
         next_ns = earlier(next_ns, acceptor_next_ns(server->acceptors[i]));

@@ -210,7 +210,7 @@ static bool create_parts(struct server *server)
     if (server->frontend == NULL || !create_tunnels(server)) {
         return false;
     }
-    server->admin = admin_create(&server->loop, &source, ADMIN_CONNECTIONS);
+    server->admin = admin_create(&server->loop, &source, ADMIN_CONNECTIONS, server->now_ns);
     return server->admin != NULL;
 }
 

@@ -1,13 +1,20 @@
 """The admin port says what is going on."""
 
 import json
+import signal
+import subprocess
 import urllib.parse
 
 import pytest
 
-from client import Client
+from client import Client, request_bytes
 from test_limits import in_order
+from waiting import DEADLINE_S, wait_until
 from weir import limited
+
+CONNECTIONS = 64  # that the admin port has at once
+QUIT = "/quitquitquit"
+READ, OPERATE = "0123456789abcdef-read", "0123456789abcdef-operate"
 
 HOST_KEYS = {"host", "rule", "limit", "active", "peak_active", "queued", "peak_queued", "queue_limit",
              "oldest_wait_ms", "idle_connections", "tunnels", "state", "admitted_total",
@@ -145,3 +152,158 @@ def test_totals_add_up(weir, new_upstream):
     hosts = weir.status()["hosts"]
     assert sum(host["completed_total"] for host in hosts) == 12
     assert hosts[0]["host"] == upstreams[2].host  # last used, first listed
+
+
+# --- Clients that take their time ---
+
+def drip(weir, text):
+    client = Client(weir.admin)
+    client.send(text)
+    return client
+
+
+@pytest.mark.parametrize("text", [b"", b"G", b"GET /status HTTP/1.1\r\nHost: localhost\r\nA: ",
+                                  b"POST /quitquitquit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"],
+                         ids=["nothing", "method", "head", "body"])
+def test_clients_that_drip_keep_nobody_out(shared_weir, text):
+    clients = [drip(shared_weir, text) for _ in range(CONNECTIONS)]
+    for number in range(3 * CONNECTIONS):
+        assert shared_weir.admin_fetch("/readyz").status == 200
+        clients[number % CONNECTIONS].close()
+        clients[number % CONNECTIONS] = drip(shared_weir, text)
+    more = [drip(shared_weir, text) for _ in range(2 * CONNECTIONS)]
+    assert shared_weir.admin_fetch("/readyz").status == 200
+    for client in clients:
+        client.wait_end()  # the oldest gave way
+    for client in [*clients, *more]:
+        client.close()
+
+
+def test_a_request_of_the_admin_port_has_ten_seconds(shared_weir):
+    """Not since the last byte: since the connection began. Nothing else wakes the service."""
+    client = drip(shared_weir, b"GET /status HTTP/1.1\r\n")
+    client.wait_end()
+    client.close()
+
+
+# --- The end ---
+
+def quit_it(weir, headers=(), body=None):
+    answer = weir.admin_fetch(QUIT, method="POST", headers=headers, body=body)
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "draining"})
+    weir.told_to_end = True
+
+
+@pytest.mark.parametrize("body", [None, b"", b"x" * 60_000], ids=["none", "empty", "large"])
+def test_an_idle_service_ends_and_answers_before(start_weir, upstream, body):
+    for _ in range(3):
+        weir = start_weir()
+        kept = weir.ask(upstream.url())
+        assert kept.read().status == 200
+        quit_it(weir, body=body)
+        assert weir.wait_exit() == 0
+        assert weir.events.wait(event="draining")["asked_by"] == "quitquitquit"
+
+
+@pytest.mark.parametrize("how", [["-X", "POST"], ["-d", ""], ["-d", "now"], ["-X", "POST", "-H", "Expect: 100-continue", "-d", "x"]])
+def test_curl_ends_it(start_weir, how):
+    weir = start_weir()
+    ran = subprocess.run(["curl", "-sS", "-f", "--noproxy", "*", *how, f"http://127.0.0.1:{weir.admin[1]}{QUIT}"],
+                         capture_output=True, timeout=DEADLINE_S, check=False)
+    weir.told_to_end = True
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b'{"status":"draining"}\n', b"")
+    assert weir.wait_exit() == 0
+
+
+def test_it_finishes_what_runs_and_waits(start_weir, held):
+    weir = start_weir(limited(1))
+    clients = in_order(weir, held, 2)
+    for _ in range(3):  # asking again ends nothing at once
+        quit_it(weir)
+        assert weir.admin_fetch("/readyz").status == 503
+    weir.signal(signal.SIGTERM)  # nor does the first signal
+    assert weir.fetch(held.url("/new")).status == 503
+    held.next().answer()
+    held.next().answer()
+    for client in clients:
+        assert client.read().status == 200
+    assert weir.wait_exit() == 0
+    assert len(weir.events.find(event="draining")) == 1
+
+
+def test_it_does_not_hurry_a_drain(start_weir, held):
+    weir = start_weir(limited(1))
+    clients = in_order(weir, held, 1)
+    weir.signal(signal.SIGTERM)
+    wait_until(lambda: weir.admin_fetch("/readyz").status == 503, "it drains")
+    quit_it(weir)
+    quit_it(weir)
+    held.next().answer()
+    assert clients[0].read().status == 200
+    assert weir.wait_exit() == 0
+    assert weir.events.wait(event="draining")["asked_by"] == "signal"
+
+
+def test_its_time_is_that_of_a_drain(start_weir, held):
+    weir = start_weir({**limited(1), "timeouts": {"drain": "300ms"}})
+    in_order(weir, held, 1)
+    quit_it(weir)
+    weir.expected_exit = 3
+    assert weir.wait_exit() == 3
+
+
+@pytest.mark.parametrize("headers", [[("Origin", "http://evil.test")], [("Origin", "null")],
+                                     [("Sec-Fetch-Site", "cross-site")],
+                                     [("Origin", "http://evil.test"), ("Content-Type", "text/plain")]])
+def test_a_web_page_cannot_end_it(shared_weir, headers):
+    answer = shared_weir.admin_fetch(QUIT, method="POST", headers=headers, body=b"")
+    assert answer.status == 403 and answer.get("Content-Type") == "application/problem+json"
+    assert shared_weir.admin_fetch(QUIT, method="POST", host="evil.test").status == 403
+    assert shared_weir.admin_fetch("/readyz").status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_only_a_post_ends_it(shared_weir, method):
+    answer = shared_weir.admin_fetch(QUIT, method=method)
+    assert answer.status == 405 and answer.get("Allow") == "POST"
+    assert shared_weir.admin_fetch("/readyz").status == 200
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    paths = {}
+    for name, token in (("read", READ), ("operate", OPERATE)):
+        path = tmp_path / name
+        path.write_text(token)
+        path.chmod(0o600)
+        paths[name] = str(path)
+    return paths
+
+
+@pytest.mark.parametrize("configured,statuses", [
+    (["read", "operate"], {None: 401, READ: 403, OPERATE: 200}),
+    (["operate"], {None: 401, READ: 401, OPERATE: 200}),
+    (["read"], {None: 401, READ: 403, OPERATE: 401}),  # nobody may
+])
+def test_only_the_token_to_operate_ends_it(start_weir, tokens, configured, statuses):
+    weir = start_weir({"auth": {"admin": {name: tokens[name] for name in configured}}})
+    for token, status in statuses.items():
+        headers = [("Authorization", f"Bearer {token}")] if token else []
+        if status == 200:
+            quit_it(weir, headers)
+            assert weir.wait_exit() == 0
+        else:
+            assert weir.admin_fetch(QUIT, method="POST", headers=headers).status == status
+            assert weir.admin_fetch("/readyz").status == 200
+    weir.admin_headers = [("Authorization", f"Bearer {READ}")]
+
+
+def test_half_a_request_ends_nothing(start_weir):
+    weir = start_weir()
+    whole = request_bytes("POST", QUIT, [], b"0123456789", "localhost")
+    half = drip(weir, whole[:-1])
+    assert weir.admin_fetch("/readyz").status == 200
+    half.send(whole[-1:])
+    weir.told_to_end = True
+    assert half.read().status == 200
+    assert weir.wait_exit() == 0

@@ -19,11 +19,15 @@
 #define CONNECTIONS_MAX 3
 #define HOST            "Host: 127.0.0.1:9901\r\n"
 #define GET(path)       "GET " path " HTTP/1.1\r\n" HOST "\r\n"
+#define QUIT            "POST /quitquitquit HTTP/1.1\r\n" HOST
+#define SECOND_NS       UINT64_C(1000000000)
 
 static uv_loop_t loop;
 static struct admin *admin;
 static struct limiter *limiter;
 static struct report_service told; /* what the source says */
+static uint64_t now_ns;            /* only the tests move it */
+static bool more;                  /* the admin port has more to do at once */
 
 /* The client's end of a connection; its poll wakes the loop as a far client would not. */
 struct client {
@@ -79,7 +83,9 @@ static int setup(void **state)
     struct admin_source source = {.describe = describe, .context = &told};
 
     assert_int_equal(uv_loop_init(&loop), 0);
-    admin = admin_create(&loop, &source, CONNECTIONS_MAX);
+    now_ns = 1000 * SECOND_NS;
+    more = false;
+    admin = admin_create(&loop, &source, CONNECTIONS_MAX, now_ns);
     assert_non_null(admin);
     return 0;
 }
@@ -117,8 +123,8 @@ static void on_client(uv_poll_t *poll, int status, int events)
 
 static void turn(void)
 {
-    (void)uv_run(&loop, UV_RUN_ONCE);
-    (void)admin_run(admin);
+    (void)uv_run(&loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    more = admin_run(admin, now_ns);
 }
 
 static struct client *connect_client(void)
@@ -134,7 +140,8 @@ static struct client *connect_client(void)
     client->poll.data = client;
     assert_int_equal(uv_poll_init(&loop, &client->poll, client->fd), 0);
     assert_int_equal(uv_poll_start(&client->poll, UV_READABLE, on_client), 0);
-    admin_add(admin, pair[1], (const struct sockaddr *)&address, sizeof address);
+    admin_add(admin, pair[1], (const struct sockaddr *)&address, sizeof address, now_ns);
+    more = true;
     return client;
 }
 
@@ -147,6 +154,7 @@ static void close_client(struct client *client)
 {
     uv_close((uv_handle_t *)&client->poll, on_client_close);
     close(client->fd);
+    more = true;
     turn();
 }
 
@@ -514,67 +522,218 @@ static void garbage_ends_the_connection(void **state)
     expect_word(GET("/healthz"), 200, "ok");
 }
 
-static void connections_are_bounded(void **state)
+static void the_oldest_gives_way_to_a_newcomer(void **state)
 {
     struct client *clients[CONNECTIONS_MAX];
-    struct client *more;
 
     (void)state;
     for (int i = 0; i < CONNECTIONS_MAX; i++) {
-        clients[i] = ask(GET("/healthz"), 200);
+        clients[i] = connect_client();
+        send_text(clients[i], "GET /healthz HTTP/1.1\r\nHost: ");
+        turn();
     }
-    more = connect_client();
-    await_end(more);
-    close_client(more);
-    close_client(clients[0]);
     expect_word(GET("/healthz"), 200, "ok");
-    /* What is still open, and one that is half sent, is closed with the port. */
-    send_text(clients[1], "GET /hea");
+    await_end(clients[0]);
+    assert_false(clients[1]->ended);
+    /* One that has been answered is no longer the oldest. */
+    struct client *fourth = connect_client();
+
+    send_text(clients[1], "localhost\r\n\r\n");
+    assert_string_equal(await_answers(clients[1], 1), "{\"status\":\"ok\"}\n");
+    expect_word(GET("/readyz"), 200, "ready");
+    await_end(clients[2]);
+    assert_false(clients[1]->ended || fourth->ended);
+    for (int i = 0; i < 10 * CONNECTIONS_MAX; i++) {
+        expect_word(GET("/healthz"), 200, "ok");
+    }
+    assert_false(clients[1]->ended || fourth->ended); /* there was room for those */
+    close_client(fourth);
+    for (int i = 0; i < CONNECTIONS_MAX; i++) {
+        close_client(clients[i]);
+    }
+}
+
+static void what_is_open_is_closed_with_the_port(void **state)
+{
+    struct client *idle = ask(GET("/healthz"), 200);
+    struct client *half = connect_client();
+    struct client *quit = connect_client();
+
+    (void)state;
+    send_text(half, "GET /hea");
+    send_text(quit, QUIT "Content-Length: 5\r\n\r\nab");
     turn();
     admin_destroy(admin);
     admin = NULL;
-    while (!clients[1]->ended || !clients[2]->ended) {
+    while (!idle->ended || !half->ended || !quit->ended) {
         (void)uv_run(&loop, UV_RUN_ONCE);
     }
-    uv_close((uv_handle_t *)&clients[1]->poll, on_client_close);
-    uv_close((uv_handle_t *)&clients[2]->poll, on_client_close);
-    close(clients[1]->fd);
-    close(clients[2]->fd);
-}
-
-static void find_timer(uv_handle_t *handle, void *ret_due_ms)
-{
-    if (uv_handle_get_type(handle) == UV_TIMER && uv_is_active(handle)) {
-        *(uint64_t *)ret_due_ms = uv_timer_get_due_in((const uv_timer_t *)handle);
+    struct client *clients[] = {idle, half, quit};
+    for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++) {
+        uv_close((uv_handle_t *)&clients[i]->poll, on_client_close);
+        close(clients[i]->fd);
     }
 }
 
-static uint64_t timer_due_ms(void)
+static void a_request_has_ten_seconds(void **state)
 {
-    uint64_t due_ms = 0;
-
-    uv_walk(&loop, find_timer, &due_ms);
-    return due_ms;
-}
-
-static void idle_connections_are_waited_for_with_a_timer(void **state)
-{
-    struct client *client = ask(GET("/healthz"), 200);
+    static const char drip[] = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nA:";
+    struct client *client = connect_client();
+    uint64_t start_ns = now_ns;
 
     (void)state;
-    assert_in_range(timer_due_ms(), 5000, 11000);
-    assert_false(admin_run(admin)); /* nothing to do till then */
-    close_client(client);
-    /* It goes with the last connection. */
-    for (int i = 0; i < 100 && timer_due_ms() != 0; i++) {
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
-        (void)admin_run(admin);
-    }
-    assert_int_equal(timer_due_ms(), 0);
-    /* One that never sends a byte is waited for too. */
-    client = connect_client();
     turn();
-    assert_in_range(timer_due_ms(), 5000, 11000);
+    assert_int_equal(admin_next_ns(admin), start_ns + 10 * SECOND_NS);
+    for (size_t i = 0; i < 20; i++) { /* one that is never idle */
+        assert_false(client->ended);
+        send_text(client, (char[]){drip[i], '\0'});
+        now_ns += SECOND_NS / 2 - 1;
+        turn();
+    }
+    assert_false(client->ended);
+    assert_int_equal(admin_next_ns(admin), start_ns + 10 * SECOND_NS);
+    now_ns = start_ns + 10 * SECOND_NS;
+    more = admin_run(admin, now_ns);
+    await_end(client);
+    assert_int_equal(client->bytes, 0);
+    assert_int_equal(admin_next_ns(admin), UINT64_MAX);
+    close_client(client);
+}
+
+static void time_begins_anew_with_each_request(void **state)
+{
+    struct client *client = connect_client();
+
+    (void)state;
+    for (int i = 1; i < 5; i++) {
+        uint64_t start_ns = now_ns;
+
+        now_ns += 9 * SECOND_NS;
+        send_text(client, GET("/healthz"));
+        assert_string_equal(await_answers(client, i), "{\"status\":\"ok\"}\n");
+        assert_int_equal(admin_next_ns(admin), start_ns + 19 * SECOND_NS);
+    }
+    now_ns += 10 * SECOND_NS;
+    more = admin_run(admin, now_ns); /* idle for that long */
+    await_end(client);
+    close_client(client);
+}
+
+/* --- the end --- */
+
+static void the_end_may_be_asked_for(void **state)
+{
+    (void)state;
+    assert_false(admin_asked_to_quit(admin));
+    expect_word(QUIT "\r\n", 200, "draining");
+    assert_true(admin_asked_to_quit(admin));
+    while (admin_owes_answer(admin)) {
+        turn();
+    }
+    expect_word(QUIT "Content-Length: 0\r\n\r\n", 200, "draining");
+    assert_true(admin_asked_to_quit(admin));
+}
+
+static void the_end_comes_after_the_answer(void **state)
+{
+    struct client *client = connect_client();
+
+    (void)state;
+    send_text(client, QUIT "Content-Length: 6\r\n\r\nabc");
+    for (int i = 0; i < 3; i++) {
+        turn();
+        more = true;
+    }
+    assert_false(admin_asked_to_quit(admin) || admin_owes_answer(admin));
+    send_text(client, "def" GET("/healthz"));
+    (void)await_answers(client, 1);
+    assert_true(admin_asked_to_quit(admin));
+    assert_string_equal(await_answers(client, 2), "{\"status\":\"ok\"}\n");
+    assert_false(admin_owes_answer(admin));
+    close_client(client);
+}
+
+static void a_client_that_does_not_read_is_cut(void **state)
+{
+    struct client *client = connect_client();
+    char request[4096] = "";
+
+    (void)state;
+    while (strlen(request) + sizeof GET("/status") < sizeof request) {
+        strcat(request, GET("/status"));
+    }
+    uv_poll_stop(&client->poll); /* it reads nothing */
+    for (bool full = false; !full;) {
+        full = send(client->fd, request, strlen(request), MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
+        for (int i = 0; i < 1000 && admin_run(admin, now_ns); i++) {
+            (void)uv_run(&loop, UV_RUN_NOWAIT);
+        }
+    }
+    now_ns += 10 * SECOND_NS;
+    while (admin_next_ns(admin) != UINT64_MAX) {
+        (void)admin_run(admin, now_ns);
+    }
+    close_client(client);
+}
+
+static void a_web_page_may_not_end_it(void **state)
+{
+    static const char *const fields[] = {
+        "Origin: http://evil.test\r\n",      "Origin: null\r\n",
+        "origin: http://127.0.0.1:9901\r\n", "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-origin\r\n",
+    };
+    char request[300];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        (void)snprintf(request, sizeof request, QUIT "%s\r\n", fields[i]);
+        expect_problem(request, 403, "denied", "web page");
+    }
+    expect_problem("POST /quitquitquit HTTP/1.1\r\nHost: evil.test\r\n\r\n", 403, "denied",
+                   "DNS rebinding");
+    assert_false(admin_asked_to_quit(admin));
+    expect_word("GET /healthz HTTP/1.1\r\n" HOST "Origin: http://evil.test\r\n\r\n", 200, "ok");
+}
+
+static void only_a_post_ends_it(void **state)
+{
+    static const char *const requests[] = {
+        GET("/quitquitquit"),
+        GET("/quitquitquit?x"),
+        "OPTIONS /quitquitquit HTTP/1.1\r\n" HOST "\r\n",
+        "PUT /quitquitquit HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        struct client *client = ask(requests[i], 405);
+
+        assert_non_null(strstr(client->answer, "\r\nAllow: POST\r\n"));
+        close_client(client);
+    }
+    expect_problem(GET("/quitquitquit/"), 404, "not_found", "POST /quitquitquit");
+    expect_problem(QUIT "Content-Length: 65537\r\n\r\n", 413, "body_too_large", "64 KiB");
+    assert_false(admin_asked_to_quit(admin));
+}
+
+static void a_body_without_end_is_cut(void **state)
+{
+    static char chunk[70000];
+    struct client *client = connect_client();
+    size_t sent = 0;
+
+    (void)state;
+    send_text(client, QUIT "Transfer-Encoding: chunked\r\n\r\n11000\r\n");
+    memset(chunk, 'x', sizeof chunk);
+    while (!client->ended) {
+        ssize_t bytes =
+            send(client->fd, chunk + sent, sizeof chunk - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += bytes > 0 ? (size_t)bytes : 0;
+        more = true;
+        turn();
+    }
+    assert_false(admin_asked_to_quit(admin));
     close_client(client);
 }
 
@@ -594,9 +753,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_requests_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(only_local_names_may_ask, setup, teardown),
         cmocka_unit_test_setup_teardown(garbage_ends_the_connection, setup, teardown),
-        cmocka_unit_test_setup_teardown(connections_are_bounded, setup, teardown),
-        cmocka_unit_test_setup_teardown(idle_connections_are_waited_for_with_a_timer, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(the_oldest_gives_way_to_a_newcomer, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_open_is_closed_with_the_port, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_request_has_ten_seconds, setup, teardown),
+        cmocka_unit_test_setup_teardown(time_begins_anew_with_each_request, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_end_may_be_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_end_comes_after_the_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_client_that_does_not_read_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_web_page_may_not_end_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_a_post_ends_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_body_without_end_is_cut, setup, teardown),
     };
 
     (void)alarm(60); /* an answer that never comes ends the test */
