@@ -285,6 +285,13 @@ static void fail_flag(int result, const char *word, char **ret_error)
                 config_quote(word, strlen(word), found));
 }
 
+static void fail_word(const char *word, char **ret_error)
+{
+    char found[CONFIG_QUOTED_MAX];
+    config_fail(ret_error, "command line: expected flags and one URL behind them, found %s as well",
+                config_quote(word, strlen(word), found));
+}
+
 static void list_flags(struct option ret_options[COUNT_OF(kinds) + 4])
 {
     struct option *option = ret_options;
@@ -300,10 +307,11 @@ static void list_flags(struct option ret_options[COUNT_OF(kinds) + 4])
 
 /*
  * Reads the command line. CONFIG_RUN and CONFIG_CHECK come with *ret_settings, whose items the
- * caller frees, CONFIG_BAD_USAGE with *ret_error.
+ * caller frees, CONFIG_BAD_USAGE with *ret_error. One word may follow the flags where RET_WORD is
+ * not NULL.
  */
 static enum config_action read_flags(int argc, char *const argv[], struct settings *ret_settings,
-                                     char **ret_error)
+                                     const char **ret_word, char **ret_error)
 {
     struct option options[COUNT_OF(kinds) + 4];
     list_flags(options);
@@ -334,7 +342,13 @@ static enum config_action read_flags(int argc, char *const argv[], struct settin
         }
         word = optind;
     }
-    if ((action == CONFIG_RUN || action == CONFIG_CHECK) && optind < argc) {
+    if (action == CONFIG_RUN && ret_word != NULL && optind < argc) {
+        *ret_word = argv[optind++];
+        if (optind < argc) {
+            fail_word(argv[optind], ret_error);
+            action = CONFIG_BAD_USAGE;
+        }
+    } else if ((action == CONFIG_RUN || action == CONFIG_CHECK) && optind < argc) {
         fail_flag('?', argv[optind], ret_error);
         action = CONFIG_BAD_USAGE;
     }
@@ -384,7 +398,7 @@ enum config_action config_read(int argc, char *const argv[], char *const environ
 
     struct settings flags = {0};
     struct settings variables = {0};
-    enum config_action action = read_flags(argc, argv, &flags, ret_error);
+    enum config_action action = read_flags(argc, argv, &flags, NULL, ret_error);
     if (action != CONFIG_RUN && action != CONFIG_CHECK) {
         return action;
     }
@@ -401,9 +415,77 @@ enum config_action config_read(int argc, char *const argv[], char *const environ
     return action;
 }
 
+/* Leaves those of SETTINGS that say where the admin port is. */
+static void keep_admin(struct settings *settings)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < settings->count; i++) {
+        if (settings->items[i].kind->apply == apply_admin) {
+            settings->items[kept++] = settings->items[i];
+        }
+    }
+    settings->count = kept;
+}
+
+/* As read_sources(), of the admin address alone: a source that a stronger one beats is not read. */
+static bool read_admin(struct settings *flags, struct settings *variables,
+                       struct config **ret_config, char **ret_error)
+{
+    struct config_draft *draft = config_draft_create();
+    if (draft == NULL) {
+        return fail_no_memory(ret_error);
+    }
+    draft->admin_only = true;
+    const char *file = file_of(flags) != NULL ? file_of(flags) : file_of(variables);
+    keep_admin(flags);
+    keep_admin(variables);
+    bool good = flags->count > 0       ? apply_settings(draft, flags, ret_error)
+                : variables->count > 0 ? apply_settings(draft, variables, ret_error)
+                : file != NULL         ? config_file_read(file, draft, ret_error)
+                                       : true;
+    if (!good) {
+        config_draft_destroy(draft);
+        return false;
+    }
+    return config_draft_finish(draft, ret_config, ret_error);
+}
+
+enum config_action config_read_admin(int argc, char *const argv[], char *const environment[],
+                                     const char **ret_word, struct config **ret_config,
+                                     char **ret_error)
+{
+    assert(argc >= 0 && argv != NULL);
+    assert(ret_word != NULL && ret_config != NULL && ret_error != NULL);
+
+    struct settings flags = {0};
+    struct settings variables = {0};
+    const char *word = NULL;
+    enum config_action action = read_flags(argc, argv, &flags, &word, ret_error);
+    if (action != CONFIG_RUN && action != CONFIG_CHECK) {
+        return action;
+    }
+    if (action == CONFIG_CHECK) {
+        config_fail(ret_error, "command line: expected no --check-config here");
+        action = CONFIG_BAD_USAGE;
+    } else if (!check_flags(&flags, ret_error)) {
+        action = CONFIG_BAD_USAGE;
+    } else if (word == NULL && !read_environment(environment, &variables)) {
+        fail_no_memory(ret_error);
+        action = CONFIG_BAD;
+    } else if (word == NULL && !read_admin(&flags, &variables, ret_config, ret_error)) {
+        action = CONFIG_BAD;
+    } else {
+        *ret_word = word;
+    }
+    free(flags.items);
+    free(variables.items);
+    return action;
+}
+
 const char *config_help(void)
 {
     return "Usage: weir [flags]\n"
+           "       weir check [flags] [URL]\n"
            "\n"
            "An HTTP proxy that lets at most N requests a host run at once. The rest wait in\n"
            "the order in which they came, and start as soon as a slot is free.\n"
@@ -450,6 +532,12 @@ const char *config_help(void)
            "  --version           print the version, and exit\n"
            "  --help              print this, and exit\n"
            "\n"
+           "Check:\n"
+           "  weir check          ask the service that runs with the same flags, environment\n"
+           "                      and file whether it is ready: one line, and exit 0 or 1\n"
+           "  weir check URL      ask there: http://127.0.0.1:9901, unix:/run/admin.sock, or\n"
+           "                      with a path, http://127.0.0.1:9901/healthz\n"
+           "\n"
            "Environment (a flag beats a variable, and a variable beats the file):\n"
            "  WEIR_LISTEN, WEIR_LIMIT (several with commas: 5,api.example.com=10),\n"
            "  WEIR_ADMIN, WEIR_QUEUE, WEIR_QUEUE_TIMEOUT, WEIR_CONFIG, WEIR_LOG_FORMAT,\n"
@@ -459,7 +547,9 @@ const char *config_help(void)
            "  SIGTERM, SIGINT     take no more requests, finish those that wait and run, and\n"
            "                      exit; a second one exits at once\n"
            "  SIGHUP              read the configuration again, keeping queues and requests\n"
+           "POST /quitquitquit on the admin port does what the first SIGTERM does.\n"
            "\n"
-           "Exit status: 0 done, 1 a bad configuration or an address in use, 2 a bad command\n"
-           "line, 3 requests were still running when the time to finish was over.\n";
+           "Exit status: 0 done, 1 a bad configuration, an address in use or a check that\n"
+           "found no ready service, 2 a bad command line, 3 requests were still running when\n"
+           "the time to finish was over.\n";
 }

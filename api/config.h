@@ -142,6 +142,16 @@ enum config_action {
 enum config_action config_read(int argc, char *const argv[], char *const environment[],
                                struct config **ret_config, char **ret_error);
 
+/*
+ * Reads the command line of a question to the running service: the flags of config_read() and then
+ * at most one word, which *ret_word borrows (NULL: none). Without a word, and with CONFIG_RUN,
+ * *ret_config->admin_listen is where the admin port is; nothing else in it was read, and nothing
+ * else in the file matters, right or wrong. Otherwise as config_read(); never CONFIG_CHECK.
+ */
+enum config_action config_read_admin(int argc, char *const argv[], char *const environment[],
+                                     const char **ret_word, struct config **ret_config,
+                                     char **ret_error);
+
 /* Hands the rules over: the caller owns them, and config->rules is NULL. */
 struct rules *config_take_rules(struct config *config);
 

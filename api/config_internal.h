@@ -75,6 +75,7 @@ struct config_draft {
     struct config_upstream *upstreams;
     size_t upstream_count;
     char *const *environment; /* borrowed, as environ; NULL: empty */
+    bool admin_only; /* of a file only admin.listen is looked at */
 };
 
 enum config_added {

@@ -265,6 +265,20 @@ static bool read_hosts(struct config_reader *reader, const struct config_key *ke
     return config_read_map(reader, value, read_host);
 }
 
+/* Whatever else ROOT says: a question to a running service needs no more, and may see no more. */
+static bool read_admin_only(struct config_reader *reader, const json_t *root)
+{
+    const json_t *value = json_object_get(json_object_get(root, "admin"), "listen");
+    if (value == NULL) {
+        return true;
+    }
+    if (!config_path_push_key(&reader->path, "admin") ||
+        !config_path_push_key(&reader->path, "listen")) {
+        return config_reader_fail_no_memory(reader);
+    }
+    return read_address(reader, NULL, value, &reader->draft->config.admin_listen);
+}
+
 bool config_keys_read(const char *file, const char *text, size_t bytes, const json_t *root,
                       struct config_draft *draft, char **ret_error)
 {
@@ -272,8 +286,10 @@ bool config_keys_read(const char *file, const char *text, size_t bytes, const js
 
     struct config_reader reader = {
         .file = file, .text = text, .bytes = bytes, .draft = draft, .ret_error = ret_error};
-    bool good = config_read_object(&reader, &whole, root, draft) &&
-                config_upstreams_settle(&reader) && config_tls_settle(&reader);
+    bool good = draft->admin_only
+                    ? read_admin_only(&reader, root)
+                    : config_read_object(&reader, &whole, root, draft) &&
+                          config_upstreams_settle(&reader) && config_tls_settle(&reader);
     config_path_finish(&reader.path);
     return good;
 }

@@ -1,14 +1,16 @@
 #include "api/config.h"
+#include "server/check.h"
 #include "server/server.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { EXIT_CONFIG = 1, EXIT_USAGE = 2 };
 
-int main(int argc, char *argv[])
+static int serve(int argc, char *argv[])
 {
     struct config *config = NULL;
     char *error = NULL;
@@ -46,4 +48,11 @@ int main(int argc, char *argv[])
     int status = server_run(server);
     server_destroy(server);
     return status;
+}
+
+/* A word before all flags is a command; --check-config is a flag of the service. */
+int main(int argc, char *argv[])
+{
+    return argc > 1 && strcmp(argv[1], "check") == 0 ? check_run(argc - 1, argv + 1, environ)
+                                                     : serve(argc, argv);
 }

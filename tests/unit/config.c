@@ -551,6 +551,79 @@ static void test_rules_are_handed_over(void **state)
     rules_destroy(rules);
 }
 
+/* Where FLAGS and VARIABLES say that the admin port is, or what is wrong with them. */
+static void check_admin(const char *flags, const char *variables, enum config_action action,
+                        const char *word, const char *expected)
+{
+    char flags_text[512];
+    char variables_text[512];
+    const char *argv[32] = {"check"};
+    const char *environment[32];
+    struct config *config = NULL;
+    const char *found = NULL;
+    char *error = NULL;
+    snprintf(flags_text, sizeof flags_text, "%s", flags);
+    snprintf(variables_text, sizeof variables_text, "%s", variables);
+    int argc = 1 + split(flags_text, argv + 1, 31);
+    split(variables_text, environment, 32);
+    assert_int_equal(config_read_admin(argc, (char *const *)argv, (char *const *)environment,
+                                       &found, &config, &error),
+                     action);
+    if (word != NULL) {
+        assert_string_equal(found, word);
+        assert_null(config);
+    } else if (action == CONFIG_RUN) {
+        assert_null(found);
+        assert_string_equal(config->admin_listen.text, expected);
+    } else if (expected != NULL) {
+        assert_string_equal(error, expected);
+        assert_null(config);
+    }
+    config_destroy(config);
+    free(error);
+}
+
+static void test_where_the_admin_port_is(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *flags;
+        const char *variables;
+        enum config_action action;
+        const char *word;
+        const char *expected;
+    } cases[] = {
+        {"", "", CONFIG_RUN, NULL, "127.0.0.1:9901"},
+        {"--config weir.json", "", CONFIG_RUN, NULL, "127.0.0.1:1"},
+        {"--config weir.json", "WEIR_ADMIN=127.0.0.1:2", CONFIG_RUN, NULL, "127.0.0.1:2"},
+        {"--admin [::]:3", "WEIR_ADMIN=x WEIR_CONFIG=none", CONFIG_RUN, NULL, "[::]:3"},
+        {"--limit 7 --admin unix:/a", "", CONFIG_RUN, NULL, "unix:/a"},
+        {"", "WEIR_LIMIT=x WEIR_CONFIG=weir.json", CONFIG_RUN, NULL, "127.0.0.1:1"},
+        {"--config none x", "WEIR_ADMIN=x", CONFIG_RUN, "x", NULL},
+        {"--config none", "", CONFIG_BAD, NULL,
+         "none: expected a file that can be read: No such file or directory"},
+        {"", "WEIR_ADMIN=x", CONFIG_BAD, NULL, "WEIR_ADMIN: " ADDRESS ", found \"x\""},
+        {"--limit x", "", CONFIG_BAD_USAGE, NULL, "--limit: " LIMIT ", or HOST=N, found \"x\""},
+        {"a b", "", CONFIG_BAD_USAGE, NULL,
+         "command line: expected flags and one URL behind them, found \"b\" as well"},
+        {"--check-config", "", CONFIG_BAD_USAGE, NULL,
+         "command line: expected no --check-config here"},
+        {"--help", "", CONFIG_HELP, NULL, NULL},
+        {"--version", "", CONFIG_VERSION, NULL, NULL},
+    };
+    const char *text = "{\"admin\": {\"listen\": \"127.0.0.1:1\", \"no\": 1}, \"limits\": 7}";
+    write_file(text, strlen(text));
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        check_admin(cases[i].flags, cases[i].variables, cases[i].action, cases[i].word,
+                    cases[i].expected);
+    }
+    write_file("{\"admin\": 3}", 12);
+    check_admin("--config weir.json", "", CONFIG_RUN, NULL, "127.0.0.1:9901");
+    write_file("{\n\"admin\": {\"listen\": 3}}", 25);
+    check_admin("--config weir.json", "", CONFIG_BAD, NULL,
+                "weir.json:2: admin.listen: " ADDRESS ", found 3");
+}
+
 static void test_help_fits_a_terminal(void **state)
 {
     (void)state;
@@ -560,6 +633,7 @@ static void test_help_fits_a_terminal(void **state)
         "WEIR_LISTEN", "WEIR_ADMIN",      "WEIR_LIMIT",     "WEIR_QUEUE", "WEIR_QUEUE_TIMEOUT",
         "WEIR_CONFIG", "WEIR_LOG_FORMAT", "SIGTERM",        "SIGINT",     "SIGHUP",
         "/fetch?url=", "curl -x",         "/to/NAME/",      "upstreams",  "ca_file",
+        "weir check",  "/quitquitquit",
     };
     const char *help = config_help();
     for (size_t i = 0; i < COUNT_OF(words); i++) {
@@ -572,7 +646,7 @@ static void test_help_fits_a_terminal(void **state)
         assert_int_equal(line[bytes], '\n');
         line += bytes + 1;
     }
-    assert_in_range(lines, 20, 59);
+    assert_in_range(lines, 20, 69);
 }
 
 int main(void)
@@ -595,6 +669,7 @@ int main(void)
         cmocka_unit_test(test_actions),
         cmocka_unit_test(test_reads_again),
         cmocka_unit_test(test_rules_are_handed_over),
+        cmocka_unit_test(test_where_the_admin_port_is),
         cmocka_unit_test(test_help_fits_a_terminal),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
