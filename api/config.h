@@ -18,7 +18,7 @@
 #define CONFIG_SOCKET_PATH_MAX 108 /* with its end: sun_path of unix(7) */
 
 enum config_log { CONFIG_LOG_JSON, CONFIG_LOG_NONE }; /* log.access */
-enum config_level { CONFIG_LEVEL_ERROR, CONFIG_LEVEL_WARNING, CONFIG_LEVEL_INFO, CONFIG_LEVEL_DEBUG };
+enum config_level { CONFIG_LEVEL_ERROR, CONFIG_LEVEL_WARNING, CONFIG_LEVEL_INFO };
 
 /* A place to listen: a numeric address and a port (0: any free one), or a socket in the file system. */
 struct config_listen {
@@ -115,7 +115,7 @@ struct config {
     uint32_t header_bytes;        /* "header_bytes": room for a request's head, 4096 to 65536; 16384 */
     struct config_timeouts timeouts;
     enum config_log access_log;   /* "log": {"access": "json"|"none"} */
-    enum config_level level;      /* "log": {"level": "error"|"warning"|"info"|"debug"}; info */
+    enum config_level level;      /* "log": {"level": "error"|"warning"|"info"}; info */
     struct config_tls tls;        /* "tls": {"ca_file", "minimum_version"} */
     struct config_tls *tls_hosts; /* "tls": {"hosts"}, and "tls" of "upstreams" */
     size_t tls_host_count;

@@ -14,7 +14,6 @@ const char *const config_level_words[] = {
     [CONFIG_LEVEL_ERROR] = "error",
     [CONFIG_LEVEL_WARNING] = "warning",
     [CONFIG_LEVEL_INFO] = "info",
-    [CONFIG_LEVEL_DEBUG] = "debug",
     NULL,
 };
 

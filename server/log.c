@@ -275,8 +275,6 @@ static const char *level_word(enum config_level level)
         return "warning";
     case CONFIG_LEVEL_INFO:
         return "info";
-    case CONFIG_LEVEL_DEBUG:
-        return "debug";
     }
     assert(false);
     return "";

@@ -66,7 +66,7 @@ static void require_config(const struct config *config)
     assert(config->header_bytes >= 4096 && config->header_bytes <= 65536);
     require_timeouts(&config->timeouts);
     assert(config->access_log <= CONFIG_LOG_NONE);
-    assert(config->level <= CONFIG_LEVEL_DEBUG);
+    assert(config->level <= CONFIG_LEVEL_INFO);
 }
 
 /* "f: ...", or "f:LINE: ..." with a line that the text has. */

@@ -255,7 +255,7 @@ def test_too_many_checks_are_refused(start_weir, tmp_path, upstream):
 
 
 def test_nothing_secret_is_shown(start, upstream, clients_file):
-    weir = start({"log": {"level": "debug"}})
+    weir = start()
     shown = [weir.fetch(upstream.url(), headers=[field]).body for field in (
         GOOD, basic("alice", "wr0ngpass"), ("Weir-Token", "alice:wr0ngpass"), ("Weir-Token", "wr0ngpass"))]
     shown += [weir.admin_fetch(path).body for path in ("/status", "/config")]

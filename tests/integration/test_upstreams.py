@@ -247,12 +247,12 @@ def test_nothing_secret_is_shown(start_weir, new_upstream, tmp_path):
     gone.close_listener()
     headers = {"Authorization": {"file": str(secret), "prefix": "Bearer "},
                "X-Env": {"env": "THE_KEY"}, "X-Literal": TOKEN}
-    config = {"log": {"level": "debug"}, **named(
+    config = named(
         it={"url": upstream.url("/" + TOKEN), "headers": headers},
         gone={"url": gone.url("/" + TOKEN), "headers": headers},
         broken={"url": broken.url("/" + TOKEN), "headers": headers},
         full={"url": upstream.url("/" + TOKEN, name="localhost"), "headers": headers, "limit": 1,
-              "queue": 0})}
+              "queue": 0})
     weir = start_weir(config, env={"THE_KEY": TOKEN})
     shown = []
 

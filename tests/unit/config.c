@@ -194,7 +194,7 @@ static void test_every_key(void **state)
         "  \"timeouts\": {\"head\": \"1s\", \"keepalive\": \"2s\", \"connect\": \"3s\",\n"
         "     \"first_byte\": \"4s\", \"upstream_idle\": \"5s\", \"client_idle\": \"6s\",\n"
         "     \"fetch\": \"7s\", \"upstream_keepalive\": \"8s\", \"drain\": \"0\"},\n"
-        "  \"log\": {\"access\": \"none\", \"level\": \"debug\"},\n"
+        "  \"log\": {\"access\": \"none\", \"level\": \"warning\"},\n"
         "  \"tls\": {\"ca_file\": \"weir.json\"} }\n");
     assert_int_equal(config->listen_count, 4);
     check_listen(&config->listen[0], "127.0.0.1:8081", "127.0.0.1", 8081);
@@ -226,7 +226,7 @@ static void test_every_key(void **state)
     assert_int_equal(config->timeouts.upstream_keepalive_ns, 8 * DURATION_S);
     assert_int_equal(config->timeouts.drain_ns, 0);
     assert_int_equal(config->access_log, CONFIG_LOG_NONE);
-    assert_int_equal(config->level, CONFIG_LEVEL_DEBUG);
+    assert_int_equal(config->level, CONFIG_LEVEL_WARNING);
     assert_string_equal(config->tls.ca_file, "weir.json");
     config_destroy(config);
 }

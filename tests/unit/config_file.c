@@ -155,7 +155,7 @@ static void test_words_and_objects(void **state)
         {"{\"log\": {\"access\": \"xml\"}}",
          "f:1: log.access: expected \"json\" or \"none\", found \"xml\""},
         {"{\"log\": {\"level\": 1}}",
-         "f:1: log.level: expected \"error\", \"warning\", \"info\" or \"debug\", found 1"},
+         "f:1: log.level: expected \"error\", \"warning\" or \"info\", found 1"},
         {"{\"limits\": {\"hosts\": {\"*.a.b\": {\"scope\": \"all\"}}}}",
          "f:1: limits.hosts.\"*.a.b\".scope: expected \"each\" or \"shared\", found \"all\""},
         {"{\"log\": \"json\"}", "f:1: log: expected an object, found \"json\""},
