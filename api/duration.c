@@ -1,8 +1,6 @@
 #include "api/duration.h"
 
 #include <assert.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #define MS_MAX (UINT64_C(8760) * 3600 * 1000)
@@ -48,22 +46,4 @@ bool duration_parse(const char *text, size_t bytes, uint64_t *ret_ns)
         }
     }
     return false;
-}
-
-void duration_print(uint64_t ns, char *buffer, size_t size)
-{
-    assert(buffer != NULL);
-
-    if (ns == 0) {
-        snprintf(buffer, size, "0");
-        return;
-    }
-    /* Rounded up: 0 means something else than "very short". */
-    uint64_t ms = ns / DURATION_MS + (ns % DURATION_MS != 0);
-    size_t unit = 0;
-    while (ms % units[unit].ms != 0) {
-        unit++;
-    }
-    assert(unit < UNITS);
-    snprintf(buffer, size, "%" PRIu64 "%s", ms / units[unit].ms, units[unit].name);
 }

@@ -18,7 +18,4 @@
  */
 bool duration_parse(const char *text, size_t bytes, uint64_t *ret_ns);
 
-/* Writes NS into BUFFER as duration_parse() reads it, in the largest unit that is exact to the ms. */
-void duration_print(uint64_t ns, char *buffer, size_t size);
-
 #endif

@@ -74,16 +74,3 @@ uint64_t histogram_bucket_edge_ns(size_t bucket)
     assert(bucket < HISTOGRAM_BUCKETS);
     return bucket == HISTOGRAM_BUCKETS - 1 ? UINT64_MAX : lower_edge_ns(bucket + 1);
 }
-
-void histogram_add(struct histogram *into, const struct histogram *from)
-{
-    assert(into && from);
-    into->count += from->count;
-    into->sum_ns += from->sum_ns;
-    if (into->max_ns < from->max_ns) {
-        into->max_ns = from->max_ns;
-    }
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        into->buckets[i] += from->buckets[i];
-    }
-}

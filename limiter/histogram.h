@@ -30,10 +30,8 @@ void histogram_record_many(struct histogram *histogram, uint64_t duration_ns, ui
  */
 uint64_t histogram_quantile_ns(const struct histogram *histogram, double quantile);
 
-/* The upper edge of a bucket in ns, for cumulative exports; the last one's is UINT64_MAX. */
+/* The upper edge of a bucket in ns, by which tests look at the buckets; the last one's is
+ * UINT64_MAX. */
 uint64_t histogram_bucket_edge_ns(size_t bucket);
-
-/* Adds all that FROM has counted to INTO. */
-void histogram_add(struct histogram *into, const struct histogram *from);
 
 #endif

@@ -79,7 +79,6 @@ void exchanges_set_upstreams(struct exchanges *exchanges, const struct upstreams
 
 /* From now on requests are refused as draining; those that are under way go on. */
 void exchanges_drain(struct exchanges *exchanges);
-bool exchanges_draining(const struct exchanges *exchanges);
 
 /* Cuts every exchange off. */
 void exchanges_abort_all(struct exchanges *exchanges);

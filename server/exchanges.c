@@ -66,11 +66,6 @@ void exchanges_drain(struct exchanges *exchanges)
     exchanges->draining = true;
 }
 
-bool exchanges_draining(const struct exchanges *exchanges)
-{
-    return exchanges->draining;
-}
-
 struct exchanges_counts exchanges_counts(const struct exchanges *exchanges)
 {
     struct exchanges_counts counts = exchanges->counts;

@@ -242,11 +242,6 @@ uint64_t frontend_next_ns(const struct frontend *frontend)
     return wheel_next_ns(&frontend->wheel);
 }
 
-unsigned frontend_connections(const struct frontend *frontend)
-{
-    return frontend->clients;
-}
-
 /* --- set-up --- */
 
 static void on_room_ready(uv_poll_t *poll, int status, int events)

@@ -64,7 +64,4 @@ void frontend_drain(struct frontend *frontend);
 /* When frontend_run() should be called again though nothing is ready. */
 uint64_t frontend_next_ns(const struct frontend *frontend);
 
-/* Open client connections. */
-unsigned frontend_connections(const struct frontend *frontend);
-
 #endif

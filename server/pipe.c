@@ -154,15 +154,6 @@ bool pipe_write(struct pipe *pipe, const void *data, size_t bytes)
     return true;
 }
 
-void pipe_expect(struct pipe *pipe, size_t bytes)
-{
-    size_t capacity = pipe->length + min(bytes, pipe_room(pipe));
-
-    if (capacity > pipe->capacity) {
-        (void)resize(pipe, capacity); /* without it pipe_write() tries again, and tells */
-    }
-}
-
 size_t pipe_read(struct pipe *pipe, void *buffer, size_t bytes)
 {
     check(pipe);

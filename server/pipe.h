@@ -53,9 +53,6 @@ bool pipe_is_low(const struct pipe *pipe);
  */
 bool pipe_write(struct pipe *pipe, const void *data, size_t bytes);
 
-/* Makes room for BYTES (at most PIPE_BYTES) in one allocation; a hint. */
-void pipe_expect(struct pipe *pipe, size_t bytes);
-
 /* Copies up to BYTES into BUFFER, takes them out and returns how many. */
 size_t pipe_read(struct pipe *pipe, void *buffer, size_t bytes);
 

@@ -39,7 +39,7 @@ static void trim_connections(struct server *server)
         if (pool != NULL) {
             pool->superseded = limiter_host_is_stale(host);
             uint32_t limit = pool->superseded ? 0 : limiter_host_limit(host);
-            sockets_trim(fetcher_sockets(server->fetcher), pool, limit);
+            sockets_trim(pool, limit);
         }
     }
 }

@@ -182,9 +182,8 @@ static void retire(struct socket *socket)
     (void)shutdown(socket->fd, SHUT_RDWR);
 }
 
-void sockets_trim(struct sockets *sockets, struct socket_pool *pool, uint32_t limit)
+void sockets_trim(struct socket_pool *pool, uint32_t limit)
 {
-    (void)sockets;
     while (pool->open > limit && pool->idle > 0) {
         bool last = pool->open == 1 && pool->fetches == 0; /* the pool goes with it */
         retire(TAILQ_FIRST(&pool->idle_list));
@@ -207,7 +206,7 @@ bool sockets_retire_idle_host(struct sockets *sockets)
     struct socket *socket;
     TAILQ_FOREACH (socket, &sockets->idle, in_idle) {
         if (socket->pool->fetches == 0) {
-            sockets_trim(sockets, socket->pool, 0);
+            sockets_trim(socket->pool, 0);
             return true;
         }
     }
@@ -312,7 +311,7 @@ static bool grow(struct sockets *sockets, int fd)
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder)
 {
     uint32_t limit = limiter_host_limit(pool->host);
-    sockets_trim(sockets, pool, limit - 1);
+    sockets_trim(pool, limit - 1);
 
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0) {
@@ -358,7 +357,7 @@ static void drop_unsent(int fd)
 
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family)
 {
-    sockets_trim(sockets, pool, limiter_host_limit(pool->host) - 1);
+    sockets_trim(pool, limiter_host_limit(pool->host) - 1);
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0) {
         return -1;
@@ -520,7 +519,7 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns)
         if (socket->doomed) {
             retire(socket);
         } else {
-            sockets_trim(sockets, pool, pool->superseded ? 0 : limiter_host_limit(pool->host));
+            sockets_trim(pool, pool->superseded ? 0 : limiter_host_limit(pool->host));
         }
     }
 }

@@ -126,7 +126,7 @@ void sockets_set_idle(struct sockets *sockets, int fd, uint64_t now_ns);
 void sockets_close(struct sockets *sockets, int fd);
 
 /* Shuts idle connections of POOL down until no more than LIMIT are open, or none is idle. */
-void sockets_trim(struct sockets *sockets, struct socket_pool *pool, uint32_t limit);
+void sockets_trim(struct socket_pool *pool, uint32_t limit);
 
 /* Shuts every connection down that has been idle since BEFORE_NS or longer. */
 void sockets_retire_idle(struct sockets *sockets, uint64_t before_ns);

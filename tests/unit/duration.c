@@ -85,53 +85,12 @@ static void test_reads_no_further_than_told(void **state)
     assert_false(duration_parse("5s\0", 3, &ns));
 }
 
-static void test_prints_the_largest_exact_unit(void **state)
-{
-    (void)state;
-    static const struct {
-        uint64_t ns;
-        const char *text;
-    } cases[] = {
-        {0, "0"},
-        {1, "1ms"},
-        {DURATION_MS, "1ms"},
-        {DURATION_MS + 1, "2ms"},
-        {1500 * DURATION_MS, "1500ms"},
-        {DURATION_S, "1s"},
-        {90 * DURATION_S, "90s"},
-        {120 * DURATION_S, "2m"},
-        {3600 * DURATION_S, "1h"},
-        {5400 * DURATION_S, "90m"},
-        {UINT64_C(8760) * 3600 * DURATION_S, "8760h"},
-        {UINT64_MAX, "18446744073710ms"},
-    };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        char text[32];
-        duration_print(cases[i].ns, text, sizeof text);
-        assert_string_equal(text, cases[i].text);
-    }
-}
-
-static void test_reads_what_it_prints(void **state)
-{
-    (void)state;
-    for (uint64_t ms = 0; ms <= UINT64_C(8760) * 3600 * 1000; ms = ms * 3 + 1) {
-        char text[32];
-        uint64_t ns;
-        duration_print(ms * DURATION_MS, text, sizeof text);
-        assert_true(duration_parse(text, strlen(text), &ns));
-        assert_int_equal(ns, ms * DURATION_MS);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_every_unit),
         cmocka_unit_test(test_refuses_anything_else),
         cmocka_unit_test(test_reads_no_further_than_told),
-        cmocka_unit_test(test_prints_the_largest_exact_unit),
-        cmocka_unit_test(test_reads_what_it_prints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

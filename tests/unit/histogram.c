@@ -104,22 +104,6 @@ static void test_never_more_than_the_largest(void **state)
     assert_int_equal(histogram.max_ns, 5 * HOUR);
 }
 
-static void test_add(void **state)
-{
-    (void)state;
-    struct histogram one = {0};
-    struct histogram other = {0};
-    struct histogram both = {0};
-    for (uint64_t i = 0; i < 100; i++) {
-        histogram_record(i % 3 ? &one : &other, i * i * MS);
-        histogram_record(&both, i * i * MS);
-    }
-    histogram_add(&one, &other);
-    assert_memory_equal(&one, &both, sizeof one);
-    histogram_add(&other, &(struct histogram){0});
-    assert_int_equal(other.max_ns, 99 * 99 * MS);
-}
-
 static void test_many_at_once(void **state)
 {
     (void)state;
@@ -144,7 +128,6 @@ int main(void)
         cmocka_unit_test(test_quantile_is_at_most_an_eighth_off),
         cmocka_unit_test(test_quantiles_of_many),
         cmocka_unit_test(test_never_more_than_the_largest),
-        cmocka_unit_test(test_add),
         cmocka_unit_test(test_many_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

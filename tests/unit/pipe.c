@@ -153,34 +153,6 @@ static void wrapped_content_stays_in_order(void **state)
     pipe_finish(&pipe);
 }
 
-static void expected_bytes_are_allocated_once(void **state)
-{
-    struct pipe pipe = {0};
-
-    (void)state;
-    pipe_expect(&pipe, 100000);
-    assert_int_equal(pipe.capacity, 100000);
-    const char *memory = pipe.memory;
-
-    for (size_t at = 0; at < 100000; at += 1000) {
-        assert_true(pipe_write(&pipe, pattern + at, 1000));
-        assert_ptr_equal(pipe.memory, memory);
-    }
-    /* Room for what comes, beside what is there; less than there is changes nothing. */
-    pipe_expect(&pipe, 5000);
-    assert_int_equal(pipe.capacity, 105000);
-    memory = pipe.memory;
-    pipe_expect(&pipe, 10);
-    assert_ptr_equal(pipe.memory, memory);
-    /* A body that is longer than the bound still gets no more than that. */
-    pipe_expect(&pipe, SIZE_MAX);
-    assert_int_equal(pipe.capacity, PIPE_BYTES);
-    expect_read(&pipe, 0, 100000);
-    pipe_finish(&pipe);
-    pipe_expect(&pipe, 0);
-    assert_null(pipe.memory);
-}
-
 static void closed_stays_until_finished(void **state)
 {
     struct pipe pipe = {0};
@@ -231,8 +203,6 @@ static void random_operations_agree_with_a_stream(void **state)
             if (random % 64 == 0 && held > 0) {
                 expect_take(&pipe, out % PIPE_BYTES, held);
                 out = in;
-            } else if (random % 64 == 1) {
-                pipe_expect(&pipe, bytes);
             }
         }
         assert_int_equal(pipe.length, in - out);
@@ -257,7 +227,6 @@ int main(void)
         cmocka_unit_test(short_body_is_taken_without_copying),
         cmocka_unit_test(memory_starts_small_and_grows),
         cmocka_unit_test(wrapped_content_stays_in_order),
-        cmocka_unit_test(expected_bytes_are_allocated_once),
         cmocka_unit_test(closed_stays_until_finished),
         cmocka_unit_test_setup(random_operations_agree_with_a_stream, repeat_pattern),
     };
