@@ -128,6 +128,8 @@ def test_a_listener_on_every_address_is_asked_on_this_machine(start_weir, listen
     weir = start_weir({"admin": {"listen": f"{listen}:0"}})
     weir.admin = (host, weir.admin[1])
     assert_good(check("--admin", f"{listen}:{weir.admin[1]}"))
+    shown = f"[{host}]" if ":" in host else host
+    assert_bad(check("--admin", f"{listen}:1"), f"http://{shown}:1/readyz: nobody listens there")
 
 
 def test_a_unix_socket_is_asked(start_weir, tmp_path):

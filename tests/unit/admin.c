@@ -32,6 +32,7 @@ static bool more;                  /* the admin port has more to do at once */
 /* The client's end of a connection; its poll wakes the loop as a far client would not. */
 struct client {
     int fd;
+    int far_fd; /* the admin port's end, which it owns */
     uv_poll_t poll;
     bool ended;
     char answer[ANSWER_MAX + 1];
@@ -137,6 +138,7 @@ static struct client *connect_client(void)
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     client->fd = pair[0];
+    client->far_fd = pair[1];
     client->poll.data = client;
     assert_int_equal(uv_poll_init(&loop, &client->poll, client->fd), 0);
     assert_int_equal(uv_poll_start(&client->poll, UV_READABLE, on_client), 0);
@@ -653,6 +655,35 @@ static void the_end_comes_after_the_answer(void **state)
     close_client(client);
 }
 
+/* What was sent before is still in the way of the answer. */
+static void an_answer_is_owed_until_it_is_sent(void **state)
+{
+    static const char junk[4096];
+    struct client *client = connect_client();
+    char sink[4096];
+
+    (void)state;
+    turn();
+    uv_poll_stop(&client->poll); /* it reads nothing */
+    while (send(client->far_fd, junk, sizeof junk, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    }
+    send_text(client, QUIT "\r\n");
+    while (!admin_asked_to_quit(admin)) {
+        turn();
+    }
+    for (int i = 0; i < 10; i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        more = admin_run(admin, now_ns);
+        assert_true(admin_owes_answer(admin));
+    }
+    while (admin_owes_answer(admin)) {
+        (void)recv(client->fd, sink, sizeof sink, MSG_DONTWAIT);
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        more = admin_run(admin, now_ns);
+    }
+    close_client(client);
+}
+
 static void a_client_that_does_not_read_is_cut(void **state)
 {
     struct client *client = connect_client();
@@ -759,6 +790,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(time_begins_anew_with_each_request, setup, teardown),
         cmocka_unit_test_setup_teardown(the_end_may_be_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(the_end_comes_after_the_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_is_owed_until_it_is_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(a_client_that_does_not_read_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(a_web_page_may_not_end_it, setup, teardown),
         cmocka_unit_test_setup_teardown(only_a_post_ends_it, setup, teardown),
