@@ -448,9 +448,12 @@ static void bad_requests_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
-        struct client *client = ask(requests[i], 400);
+        struct client *client = connect_client();
 
+        send_text(client, requests[i]);
         await_end(client);
+        /* Some of them libmicrohttpd 1.0 refuses itself, without our problem. */
+        assert_memory_equal(client->answer, "HTTP/1.1 400 ", 13);
         close_client(client);
     }
     for (size_t i = 0, at = strlen(many); i < 101; i++, at += 6) {
