@@ -40,6 +40,7 @@ debian_run() {
         set -e
         root=$1
         shift
+        mount --bind "$root" "$root" # what runs there can then mount, too
         mount -t proc proc "$root/proc"
         mount --rbind /sys "$root/sys"
         mount --rbind /dev "$root/dev"

@@ -22,6 +22,7 @@
 #include "api/problem.h"
 #include "limiter/rules.h"
 #include "server/admin_gate.h"
+#include "server/daemon.h"
 
 #include <assert.h>
 #include <microhttpd.h>
@@ -456,22 +457,15 @@ static void on_close(uv_handle_t *handle)
     free(handle->data);
 }
 
-/* libmicrohttpd 1.0 would otherwise put a connection that is added aside. */
-#if MHD_VERSION >= 0x00097707
-#define ADMIN_ONE_THREAD MHD_USE_NO_THREAD_SAFETY
-#else
-#define ADMIN_ONE_THREAD 0
-#endif
-
 static struct MHD_Daemon *start_daemon(struct admin *admin, unsigned connections_max)
 {
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | ADMIN_ONE_THREAD, 0, NULL, NULL, on_request,
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | DAEMON_ONE_THREAD, 0, NULL, NULL, on_request,
         admin, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,            /* first: for what follows */
         MHD_OPTION_CONNECTION_LIMIT, connections_max,               /* unsigned */
         MHD_OPTION_CONNECTION_TIMEOUT, 0U,                          /* unsigned; see REQUEST_NS */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(MEMORY_BYTES), /* size_t */
-        MHD_OPTION_STRICT_FOR_CLIENT, 0,                            /* int; check_request() does */
+        DAEMON_STRICTNESS, /* check_request() does the rest */
         MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         admin, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
 }

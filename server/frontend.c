@@ -14,6 +14,7 @@
  * only place in which the client half ends.
  */
 #include "server/client.h"
+#include "server/daemon.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -22,14 +23,6 @@
 #include <unistd.h>
 
 #define ROOM_CLIENTS 64
-
-/* Without it libmicrohttpd 1.0 puts a connection that is added aside, for another thread to take.
- */
-#if MHD_VERSION >= 0x00097707
-#define DAEMON_ONE_THREAD MHD_USE_NO_THREAD_SAFETY
-#else
-#define DAEMON_ONE_THREAD 0
-#endif
 
 void frontend_mark_dirty(struct room *room)
 {
@@ -264,11 +257,10 @@ static bool open_room(struct frontend *frontend, struct room *room)
             MHD_USE_ERROR_LOG | DAEMON_ONE_THREAD,
         0, NULL, NULL, client_on_request, frontend, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL,
         MHD_OPTION_CONNECTION_LIMIT, settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)settings->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT, 0U,
-        MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_URI_LOG_CALLBACK, client_on_target, frontend,
-        MHD_OPTION_UNESCAPE_CALLBACK, client_on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-        client_on_completed, frontend, MHD_OPTION_NOTIFY_CONNECTION, on_connection, room,
-        MHD_OPTION_END);
+        (size_t)settings->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT, 0U, DAEMON_STRICTNESS,
+        MHD_OPTION_URI_LOG_CALLBACK, client_on_target, frontend, MHD_OPTION_UNESCAPE_CALLBACK,
+        client_on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, client_on_completed, frontend,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, room, MHD_OPTION_END);
     if (room->daemon == NULL) {
         return false;
     }
