@@ -314,6 +314,17 @@ enum MHD_Result client_on_request(void *context, struct MHD_Connection *connecti
     return MHD_NO;
 }
 
+/* Whether it was libmicrohttpd that ended the request, because of what the client sent. */
+static bool was_refused(const struct client *client, const struct exchange *exchange,
+                        enum MHD_RequestTerminationCode code)
+{
+    if (client->is_cut || client->is_gone || exchange_aborted(exchange)) {
+        return false;
+    }
+    return !exchange_begun(exchange) || (code == MHD_REQUEST_TERMINATED_WITH_ERROR &&
+                                         client->response == NULL && !frontend_has_left(client));
+}
+
 void client_on_completed(void *context, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code)
 {
@@ -321,14 +332,15 @@ void client_on_completed(void *context, struct MHD_Connection *connection, void 
     struct client *client = client_of(connection);
     struct exchange *exchange = *state;
     *state = NULL;
+    if (exchange != NULL) {
+        enum exchange_end how = was_refused(client, exchange, code) ? EXCHANGE_REJECTED
+                                : code == MHD_REQUEST_TERMINATED_COMPLETED_OK
+                                    ? EXCHANGE_SENT
+                                    : EXCHANGE_CLIENT_GONE;
+        exchange_end(exchange, how, MHD_HTTP_BAD_REQUEST);
+    }
     client->exchange = NULL;
     client->response = NULL;
-    if (exchange != NULL) {
-        enum exchange_end how =
-            code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? EXCHANGE_SENT : EXCHANGE_CLIENT_GONE;
-        bool refused_early = !exchange_begun(exchange) && !client->is_cut && !client->is_gone;
-        exchange_end(exchange, refused_early ? EXCHANGE_REJECTED : how, MHD_HTTP_BAD_REQUEST);
-    }
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
         frontend_mark_dirty(client->room); /* it is closed only when the room runs once more */
     }

@@ -56,6 +56,9 @@ struct frontend {
     struct room rooms[];
 };
 
+/* The client has closed its side, rather than libmicrohttpd having given up on what it sent. */
+bool frontend_has_left(const struct client *client);
+
 /* ROOM is run again in this turn or the next. */
 void frontend_mark_dirty(struct room *room);
 

@@ -17,6 +17,7 @@
 #include "server/daemon.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -60,17 +61,17 @@ static void on_client_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-/* The peer has closed its side, rather than libmicrohttpd having given up on what it sent. */
-static bool has_left(int fd)
+bool frontend_has_left(const struct client *client)
 {
     char byte;
-    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    ssize_t bytes = recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return bytes == 0 || (bytes < 0 && errno != EAGAIN);
 }
 
 static void close_client(struct client *client)
 {
     struct frontend *frontend = client->frontend;
-    if (client->requests == 0 && !client->is_cut && !has_left(client->fd)) {
+    if (client->requests == 0 && !client->is_cut && !frontend_has_left(client)) {
         exchanges_log_garbage(frontend->exchanges, client->address);
     }
     if (client->is_unread && !client->is_cut) {

@@ -114,11 +114,14 @@ def test_an_odd_method_is_refused(weir, upstream):
     b"fffffffffffffffff1\r\nhello\r\n", b"\r\nhello\r\n",
 ])
 def test_bad_chunks_end_the_request(weir, upstream, body):
-    client = weir.ask(upstream.url(), method="POST", headers=[("Transfer-Encoding", "chunked")])
+    client = weir.ask(upstream.url("/" + body.hex()), method="POST",
+                      headers=[("Transfer-Encoding", "chunked")])
     client.send(body)
     data = client.read_all()
     assert data == b"" or status_of(data) in (400, 413)
     weir.wait_host(upstream.host, active=0)
+    line = weir.log.wait(path="/" + body.hex())
+    assert (line["outcome"], line["status"]) == ("bad_request", 400)
     assert all(not request.body_read.is_set() for request in upstream.requests)
 
 
