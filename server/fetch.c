@@ -57,7 +57,8 @@ static uint64_t deadline_of(const struct fetch *fetch, enum problem *ret_problem
         } /* else the client is what is slow */
         break;
     case FETCH_RECEIVING:
-        if (!fetch->download_paused || (!fetch->upload_over && !fetch->upload_paused)) {
+        if (!fetch->download_paused || fetch->upload_held ||
+            (!fetch->upload_over && !fetch->upload_paused)) {
             deadline = fetch->activity_ns + timeouts->upstream_idle_ns;
         }
         break;
@@ -302,7 +303,8 @@ static void resume(struct fetch *fetch)
 
 void fetch_upload_ready(struct fetch *fetch)
 {
-    if (fetch->upload_paused) {
+    if (fetch->upload_paused && !fetch->upload_held) {
+        fetch->upload_paused = false;
         fetch->activity_ns = fetch->fetcher->now_ns; /* until now the client was what was slow */
         resume(fetch);
     }
@@ -311,6 +313,9 @@ void fetch_upload_ready(struct fetch *fetch)
 void fetch_download_ready(struct fetch *fetch)
 {
     if (fetch->download_paused && pipe_is_low(fetch->download)) {
+        fetch->download_paused = false;
+        fetch->upload_paused = fetch->upload_paused && !fetch->upload_held;
+        fetch->upload_held = false;
         fetch->activity_ns = fetch->fetcher->now_ns;
         resume(fetch);
     }

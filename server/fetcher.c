@@ -168,9 +168,8 @@ static bool run_resumed(struct fetcher *fetcher)
         fetch->is_resumed = false;
         if (fetch->is_added) {
             struct lane *lane = &fetcher->lanes[fetch->pool->lane];
-            fetch->download_paused = false;
-            fetch->upload_paused = false;
-            curl_easy_pause(fetch->easy, CURLPAUSE_CONT);
+            curl_easy_pause(fetch->easy, (fetch->download_paused ? CURLPAUSE_RECV : 0) |
+                                             (fetch->upload_paused ? CURLPAUSE_SEND : 0));
             collect(lane);
             worked = true;
         }

@@ -21,8 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOT_HTTP       "what the upstream sent is not HTTP/1"
 #define TRAILERS_BYTES 102400
-#define READ_BYTES 61440L
+#define READ_BYTES     61440L
+#define KEPT_BYTES     1048576 /* of an answer that libcurl may keep before the upload stops */
 
 /* --- callbacks of one transfer --- */
 
@@ -71,6 +73,9 @@ static size_t on_line(char *line, size_t size, size_t count, void *data)
         fetch->activity_ns = fetch->fetcher->now_ns;
     }
     if (!fetch->has_answer && length >= 12 && memcmp(line, "HTTP/", 5) == 0) {
+        if (memcmp(line, "HTTP/1.", 7) != 0) { /* libcurl 8 takes any version for good */
+            return refuse(fetch, PROBLEM_UPSTREAM_PROTOCOL_ERROR, NOT_HTTP);
+        }
         fields_reset(&fetch->head);
         const char *digits = memchr(line, ' ', length);
         fetch->answer.status = digits != NULL ? (unsigned)strtoul(digits, NULL, 10) : 0;
@@ -103,6 +108,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data)
     fetch->activity_ns = fetch->fetcher->now_ns;
     if (pipe_write(fetch->download, bytes, length)) {
         fetch->download_paused = false;
+        fetch->taken_bytes += length;
         fetch_news(fetch);
         return length;
     }
@@ -113,9 +119,26 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data)
     return CURL_WRITEFUNC_PAUSE;
 }
 
+/*
+ * Whenever it sends, libcurl 8 also reads, even where the answer is paused, and keeps all of it: an
+ * upstream that answers much before it has the whole request is not slowed down by that pause.
+ */
+static bool keeps_too_much(const struct fetch *fetch)
+{
+    curl_off_t received = 0;
+    return fetch->download_paused &&
+           curl_easy_getinfo(fetch->easy, CURLINFO_SIZE_DOWNLOAD_T, &received) == CURLE_OK &&
+           (uint64_t)received > fetch->taken_bytes + KEPT_BYTES;
+}
+
 static size_t on_upload(char *buffer, size_t size, size_t count, void *data)
 {
     struct fetch *fetch = data;
+    if (keeps_too_much(fetch)) {
+        fetch->upload_paused = true;
+        fetch->upload_held = true;
+        return CURL_READFUNC_PAUSE;
+    }
     size_t bytes = pipe_read(fetch->upload, buffer, size * count);
     fetch->activity_ns = fetch->fetcher->now_ns;
     fetch->upload_paused = bytes == 0 && !fetch->upload->closed;
@@ -193,9 +216,8 @@ static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_socka
     assert(fetch->next_address < fetch->addresses.count);
     const char *detail;
     struct egress_target target = fetch_target(fetch);
-    enum problem problem =
-        egress_check_address(fetch->fetcher->egress, &target,
-                             &fetch->addresses.at[fetch->next_address].any, &detail);
+    enum problem problem = egress_check_address(
+        fetch->fetcher->egress, &target, &fetch->addresses.at[fetch->next_address].any, &detail);
     if (problem != PROBLEM_NONE) { /* the rules have changed since the addresses were sifted */
         refuse(fetch, problem, detail);
         return CURL_SOCKET_BAD;
@@ -553,7 +575,7 @@ static enum problem problem_of(const struct fetch *fetch, CURLcode code, const c
         *ret_detail = "the answer's header is larger than 100 kB, or memory is out";
         return PROBLEM_UPSTREAM_PROTOCOL_ERROR;
     case CURLE_UNSUPPORTED_PROTOCOL:
-        *ret_detail = "what the upstream sent is not HTTP/1";
+        *ret_detail = NOT_HTTP;
         return PROBLEM_UPSTREAM_PROTOCOL_ERROR;
     default:
         return PROBLEM_UPSTREAM_PROTOCOL_ERROR;

@@ -37,6 +37,7 @@ struct fetch {
     struct fetch_times times;
     uint64_t activity_ns;
     uint64_t upload_left; /* of a body whose length is known */
+    uint64_t taken_bytes; /* of the answer's body, out of libcurl's hands */
     uint64_t attempt_deadline_ns;
     struct resolver_addresses addresses;
     unsigned next_address;
@@ -47,6 +48,7 @@ struct fetch {
     bool is_resumed;
     bool upload_over;
     bool upload_paused;
+    bool upload_held; /* paused because the answer is, and has grown too large for that */
     bool download_paused;
     bool has_answer;
     bool is_added;    /* the easy handle is in its lane's multi */

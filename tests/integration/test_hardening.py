@@ -116,7 +116,8 @@ def test_uploads_of_any_size_that_nobody_reads(start_weir, upstream, framing):
     assert not [size for size, how in seen.items() if isinstance(how, TimeoutError)]
 
 
-def test_an_echo_of_an_upload_that_still_comes_does_not_hold_its_slot(weir, upstream):
+def test_an_echo_of_an_upload_that_still_comes_holds_neither_its_slot_nor_memory(start_weir, upstream):
+    weir = start_weir(CONFIG, env=SMALL_QUARANTINE)
     whole = 64_000_000
 
     def script(request):
@@ -124,6 +125,9 @@ def test_an_echo_of_an_upload_that_still_comes_does_not_hold_its_slot(weir, upst
         for piece in request.body_pieces():
             request.send(piece)
 
+    weir.fetch(upstream.url())
+    upstream.next()
+    warm_kib = weir.memory_kib("VmHWM")
     upstream.script = script
     client = weir.ask(upstream.url("/echo"), method="POST", headers=[("Content-Length", str(whole))])
     sent = [0]
@@ -140,6 +144,8 @@ def test_an_echo_of_an_upload_that_still_comes_does_not_hold_its_slot(weir, upst
     thread.start()
     upstream.next().wait_cancelled()
     weir.wait_host(upstream.host, active=0)
+    growth = weir.memory_kib("VmHWM") - warm_kib
+    assert growth < GROWTH_KIB, f"grew by {growth} KiB"
     assert time.monotonic() - begin < 8  # some for what buffers hold, and then upstream_idle
     assert weir.log.wait(path="/echo")["outcome"] in ("upstream_timeout", "upload_unwanted")
     assert sent[0] < whole
