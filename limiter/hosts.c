@@ -86,6 +86,11 @@ static uint32_t hash_key(uint64_t seed, const char *key)
     return (uint32_t)(hash >> 32);
 }
 
+uint32_t hosts_hash(const struct hosts *hosts, const char *key)
+{
+    return hash_key(hosts->seed, key);
+}
+
 struct limiter_host *hosts_find(const struct hosts *hosts, const char *key)
 {
     assert(hosts && key);

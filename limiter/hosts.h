@@ -71,6 +71,9 @@ void hosts_init(struct hosts *hosts, uint32_t max, uint64_t seed);
 /* Frees all hosts, none of which may be held. */
 void hosts_finish(struct hosts *hosts);
 
+/* The hash of KEY, whether there is such a host or not. */
+uint32_t hosts_hash(const struct hosts *hosts, const char *key);
+
 /* The host with KEY, or NULL. */
 struct limiter_host *hosts_find(const struct hosts *hosts, const char *key);
 

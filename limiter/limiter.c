@@ -472,6 +472,12 @@ uint32_t limiter_host_limit(const struct limiter_host *host)
     return host->limit;
 }
 
+uint32_t limiter_host_hash(const struct limiter *limiter, const struct limiter_host *host)
+{
+    assert(limiter && host);
+    return hosts_hash(&limiter->hosts, host->key);
+}
+
 uint32_t limiter_host_waiting(const struct limiter_host *host)
 {
     assert(host);

@@ -203,6 +203,9 @@ bool limiter_host_is_stale(const struct limiter_host *host);
 /* What HOST's limit is now; the same as limiter_describe() would say, but cheap. */
 uint32_t limiter_host_limit(const struct limiter_host *host);
 
+/* A number that stays with HOST's name, also over evictions: to spread hosts over things. */
+uint32_t limiter_host_hash(const struct limiter *limiter, const struct limiter_host *host);
+
 /* How many wait for HOST beyond those for whom it has a slot free. */
 uint32_t limiter_host_waiting(const struct limiter_host *host);
 

@@ -62,7 +62,6 @@ TAILQ_HEAD(socket_list, socket);
 struct sockets {
     uv_loop_t *loop;
     unsigned lanes;
-    unsigned next_lane;
     struct socket **by_fd;
     int capacity;
     uint32_t count;
@@ -112,8 +111,7 @@ struct socket_pool *sockets_hold_pool(struct sockets *sockets, struct limiter *l
         pool->owner = sockets;
         pool->host = host;
         pool->limiter = limiter;
-        pool->lane = sockets->next_lane;
-        sockets->next_lane = (sockets->next_lane + 1) % sockets->lanes;
+        pool->lane = limiter_host_hash(limiter, host) % sockets->lanes;
         TAILQ_INIT(&pool->idle_list);
         TAILQ_INIT(&pool->quiet);
         limiter_attach(limiter, host, pool);

@@ -33,7 +33,7 @@ struct socket_pool {
     struct sockets *owner;
     struct limiter_host *host;
     struct limiter *limiter;
-    unsigned lane;    /* all of a host's connections are in one curl multi */
+    unsigned lane;    /* the curl multi of all its connections and, since libcurl 8.12, sessions */
     uint32_t fetches; /* that hold the pool */
     uint32_t open;    /* connections, without retired ones; those of tunnels too */
     uint32_t idle;
