@@ -481,7 +481,8 @@ static bool give_stand_in(struct fetch *fetch, struct lane *lane)
 /*
  * How TLS is spoken with the origin, as it is now. All of it is set in on_tls(). The CA path, at
  * which there is nothing, is the profile's name: libcurl compares it, and so never uses a
- * connection or a TLS session that was made with another profile.
+ * connection or a TLS session that was made with another profile. Where nothing is verified libcurl
+ * 8.12 and later compare it for connections only: there no session is kept.
  */
 static bool choose_tls(struct fetch *fetch)
 {
@@ -496,6 +497,7 @@ static bool choose_tls(struct fetch *fetch)
     SET(CURLOPT_CAPATH, tls_profile_name(fetch->tls));
     SET(CURLOPT_SSL_VERIFYPEER, verifies ? 1L : 0L);
     SET(CURLOPT_SSL_VERIFYHOST, verifies ? 2L : 0L);
+    SET(CURLOPT_SSL_SESSIONID_CACHE, verifies ? 1L : 0L);
     return good;
 }
 

@@ -194,7 +194,8 @@ def test_a_reload_that_changes_nothing_keeps_connections(start_weir, new_upstrea
     assert upstream.peak_connections == len(upstream.connections) == 1
 
 
-def test_a_reload_reads_certificates_anew(start_weir, new_upstream, authority, server, tmp_path):
+@pytest.mark.parametrize("insecure", [False, True])
+def test_a_reload_reads_certificates_anew(start_weir, new_upstream, authority, server, tmp_path, insecure):
     first, second = authority.issue("first"), authority.issue("second")
     certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
 
@@ -212,7 +213,8 @@ def test_a_reload_reads_certificates_anew(start_weir, new_upstream, authority, s
 
     upstream.script = script
     config = {"tls": {"ca_file": authority.file, "hosts": {
-        upstream.host: {"certificate_file": str(certificate), "key_file": str(key)}}}}
+        upstream.host: {"certificate_file": str(certificate), "key_file": str(key),
+                        "insecure": insecure}}}}
     show(first)
     weir = start_weir(config)
     assert fetch(weir, upstream).status == 200
