@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import ssl
 import urllib.parse
 import urllib.request
@@ -63,7 +64,9 @@ def gathered(urls, open_gate=None, **how):
                 await asyncio.get_running_loop().run_in_executor(None, open_gate)
             return await loads
 
-    return asyncio.run(load_all())
+    bodies = asyncio.run(load_all())
+    gc.collect()  # aiohttp may leave connections with TLS to the collector
+    return bodies
 
 
 def test_aiohttp_with_http_proxy(start_weir, new_site):
