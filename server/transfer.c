@@ -602,6 +602,9 @@ void transfer_ended(struct fetch *fetch, CURLcode code)
     if (refused && fetch->problem == PROBLEM_NONE && fetch_next_address(fetch)) {
         return;
     }
+    if (code == CURLE_SEND_FAIL_REWIND) {
+        fetch->is_spent = true; /* libcurl 8 would want to rewind the next upload, too */
+    }
     const char *detail;
     enum problem problem = problem_of(fetch, code, &detail);
     fetch_fail(fetch, problem, detail);

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 
-from waiting import DEADLINE_S
+from waiting import DEADLINE_S, wait_until
 
 
 def content_of(name, largest=60_000):
@@ -54,8 +54,10 @@ class Site:
         self.gate.set()
 
     def open_when(self, weir, **fields):
-        """Opens the gate once WEIR shows its host as busy as FIELDS say."""
+        """Opens the gate once WEIR shows its host as busy as FIELDS say, and it is."""
         weir.wait_host(self.upstream.host, **fields)
+        wait_until(lambda: self.upstream.peak_connections >= fields.get("active", 0),
+                   "the active ones have connected")
         self.open()
 
     def check_limit(self, limit):

@@ -294,6 +294,22 @@ def test_head_of_an_upstream_that_sends_a_body_all_the_same(weir, upstream):
         assert answer.status == 200 and answer.complete
 
 
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_an_upload_that_dies_with_a_kept_connection_leaves_no_trace(weir, upstream, size):
+    def script(request):
+        request.read_body()
+        if request.method == "POST":
+            request.close()
+        request.send_answer()
+
+    upstream.script = script
+    for _ in range(3):
+        assert weir.fetch(upstream.url("/kept")).status == 200
+        assert_problem(weir.fetch(upstream.url("/dies"), method="POST", body=b"x" * size), 502,
+                       "upstream_incomplete", "http_response_incomplete")
+    assert upstream.targets() == ["/kept", "/dies"] * 3
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_client_connection_lives_on_after_a_problem(weir, new_upstream, upstream, form):
     refused = new_upstream()
