@@ -342,7 +342,10 @@ void client_on_completed(void *context, struct MHD_Connection *connection, void 
     client->exchange = NULL;
     client->response = NULL;
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
-        frontend_mark_dirty(client->room); /* it is closed only when the room runs once more */
+        /* It is closed only when the room runs once more and looks at it: which libmicrohttpd does
+         * for sure with connections that have a timeout of their own. */
+        (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
+        frontend_mark_dirty(client->room);
     }
     wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.keepalive_ns);
 }

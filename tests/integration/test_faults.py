@@ -2,12 +2,14 @@
 
 import json
 import socket
+import threading
 
 import pytest
 
-from client import fetch_target, target_for
+from client import Truncated, fetch_target, target_for
 from test_limits import FORMS
 from upstream import answer_bytes
+from waiting import DEADLINE_S, wait_until
 from weir import can_name_hosts, limited
 
 CONFIG = {**limited(1), "timeouts": {"connect": "300ms", "first_byte": "300ms",
@@ -160,6 +162,30 @@ def test_an_end_in_mid_body_is_seen_by_the_client(weir, upstream, form, then, st
         assert answer.status == 502 and answer.complete
     assert weir.log.wait(path="/broken")["outcome"] == "upstream_broke_off" or answer.status == 502
     assert_next_works(weir, upstream)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\nhello",
+                                     b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"])
+def test_an_end_in_mid_body_is_seen_beside_older_connections(weir, new_upstream, upstream, framing):
+    """libmicrohttpd looks at its oldest connection at every opportunity, and forgets others more easily."""
+    other = new_upstream()
+    older = [weir.ask(other.url()) for _ in range(3)]
+    assert [client.read().status for client in older] == [200] * 3
+    goes_on = threading.Event()
+
+    def script(request):
+        request.send(b"HTTP/1.1 200 Fine\r\n" + framing)
+        goes_on.wait(DEADLINE_S)
+        request.close()
+
+    upstream.script = script
+    client = weir.ask(upstream.url())
+    with pytest.raises(Truncated):
+        pieces = client.body_pieces("GET", client.read_head())
+        assert next(pieces) == b"hello"
+        goes_on.set()
+        next(pieces)
+    wait_until(lambda: weir.client_connections() == 3, "only the older ones are left")
 
 
 def test_a_reset_without_length_is_seen_by_the_client(weir, upstream):
