@@ -1,7 +1,7 @@
 /*
  * See sockets.h.
  *
- * A socket is found by its descriptor, in an array. Four facts about libcurl shape this file:
+ * A socket is found by its descriptor, in an array. Five facts about libcurl shape this file:
  *   - It calls the close callback for connections, but closes a socket that never became one (a
  *     refused or timed-out connect, a cancelled one) behind our back: hence sockets_set_idle()
  * forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the old
@@ -9,6 +9,8 @@
  *   - It asks for no events at a connection that goes idle, and for the same events again when it
  * is reused. The poll is left as it is in between, which saves two system calls a request, and
  *     narrowed only when an event comes that nobody asked for.
+ *   - Since 8.10 it may keep one with TLS that it will not use again, has said farewell, and waits
+ *     for the upstream to do so. Here that is an idle connection; it counts like any other.
  *   - It notices that an idle connection is dead only when it looks at it. An idle connection that
  *     becomes readable was closed by its upstream (or is out of step with it): it is retired.
  */
@@ -306,8 +308,28 @@ static bool grow(struct sockets *sockets, int fd)
     return true;
 }
 
+/* HOLDER's fetch opens another connection: with the one that it has, if any, it is over. */
+static void let_go(struct sockets *sockets, int *holder)
+{
+    struct socket *socket = find(sockets, *holder);
+    if (socket == NULL) {
+        return;
+    }
+    if (socket->state == SOCKET_CONNECTING) {
+        forget(socket);
+        return;
+    }
+    *holder = -1;
+    socket->holder = NULL;
+    if (socket->state == SOCKET_BUSY) {
+        move(socket, SOCKET_IDLE);
+        retire(socket);
+    }
+}
+
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder)
 {
+    let_go(sockets, holder);
     uint32_t limit = limiter_host_limit(pool->host);
     sockets_trim(pool, limit - 1);
 
@@ -543,9 +565,7 @@ bool sockets_take_ready(struct sockets *sockets, int *ret_fd, unsigned *ret_lane
         socket->ready = 0;
         if (socket->state == SOCKET_IDLE) {
             retire(socket);
-            continue;
-        }
-        if (unwanted) {
+        } else if (unwanted) {
             poll_only(socket, socket->wanted);
         }
         if (events != 0) {
