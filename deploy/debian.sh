@@ -20,7 +20,8 @@ debian_tar() {
 }
 
 # debian_root RELEASE DIRECTORY: unpacks such a root into DIRECTORY, which it makes, with this
-# machine's way to resolve names. rm -rf --one-file-system takes it away again.
+# machine's way to resolve names and the authorities that it trusts beside Debian's. rm -rf
+# --one-file-system takes it away again.
 debian_root() {
     local tar
     tar="$(debian_tar "$1")" || return
@@ -28,10 +29,15 @@ debian_root() {
     tar -xf "$tar" -C "$2" --numeric-owner
     rm -f -- "$2/etc/resolv.conf"
     cp -L -- /etc/resolv.conf "$2/etc/resolv.conf"
+    if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
+        cp -- /usr/local/share/ca-certificates/*.crt "$2/usr/local/share/ca-certificates/"
+        steps_quietly debian_run "$2" update-ca-certificates
+    fi
 }
 
 # debian_run DIRECTORY COMMAND...: runs it as root in that root, with the machine's network, its own
-# processes and mounts; all of them end with it. The environment is the root's, not ours.
+# processes and mounts; all of them end with it. The environment is the root's, not ours. Node has
+# authorities of its own, and is told of the root's.
 debian_run() {
     local root=$1
     shift
@@ -45,6 +51,7 @@ debian_run() {
         mount --rbind /sys "$root/sys"
         mount --rbind /dev "$root/dev"
         exec chroot "$root" env -i HOME=/root LANG=C.UTF-8 TERM=dumb \
+            NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
     ' - "$root" "$@" </dev/null
 }
