@@ -17,6 +17,7 @@ struct acceptor {
     uv_poll_t poll;
     struct log *log;
     int fd;
+    int socket_bytes;
     bool ready;
     bool paused;
     bool exhausted;    /* out of descriptors or memory, and said so */
@@ -42,6 +43,15 @@ static void watch(struct acceptor *acceptor)
     }
 }
 
+/* Connections of a TCP listener have what it has; a unix: one's only send from their own room. */
+static void bound_buffers(int fd, int bytes)
+{
+    if (bytes > 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    }
+}
+
 static int open_unix(struct acceptor *acceptor, const char *path, uint32_t mode,
                      const char **ret_step)
 {
@@ -62,7 +72,8 @@ static int open_unix(struct acceptor *acceptor, const char *path, uint32_t mode,
     return fd;
 }
 
-static int open_listener(const struct config_listen *where, const char **ret_step)
+static int open_listener(const struct config_listen *where, int socket_bytes,
+                         const char **ret_step)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
@@ -81,6 +92,7 @@ static int open_listener(const struct config_listen *where, const char **ret_ste
     if (fd >= 0) {
         *ret_step = "cannot listen";
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        bound_buffers(fd, socket_bytes);
         if (found->ai_family == AF_INET6) {
             (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
         }
@@ -116,13 +128,14 @@ static void note_address(struct acceptor *acceptor)
 }
 
 struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *where,
-                                 uint32_t socket_mode, struct log *log, char *error, size_t size)
+                                 uint32_t socket_mode, uint32_t socket_bytes, struct log *log,
+                                 char *error, size_t size)
 {
     const char *step = "out of memory";
     struct acceptor *acceptor = calloc(1, sizeof *acceptor);
     int fd = acceptor == NULL      ? -1
              : where->path != NULL ? open_unix(acceptor, where->path, socket_mode, &step)
-                                   : open_listener(where, &step);
+                                   : open_listener(where, (int)socket_bytes, &step);
     if (fd < 0 || uv_poll_init(loop, &acceptor->poll, fd) < 0) {
         snprintf(error, size, "%s: %s%s%s", where->text, step, errno != 0 ? ": " : "",
                  errno != 0 ? strerror(errno) : "");
@@ -137,6 +150,7 @@ struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *wh
     }
     acceptor->log = log;
     acceptor->fd = fd;
+    acceptor->socket_bytes = (int)socket_bytes;
     acceptor->poll.data = acceptor;
     note_address(acceptor);
     watch(acceptor);
@@ -213,6 +227,9 @@ int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            if (acceptor->path != NULL) {
+                bound_buffers(fd, acceptor->socket_bytes);
+            }
             return fd;
         }
         if (errno == EAGAIN) {

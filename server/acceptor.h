@@ -20,11 +20,14 @@
 struct acceptor;
 
 /*
- * Listens at WHERE; the file of a unix: socket has the mode SOCKET_MODE. With a failure returns NULL and writes a sentence that names the address and
- * the reason into ERROR, SIZE bytes long.
+ * Listens at WHERE; the file of a unix: socket has the mode SOCKET_MODE. The kernel holds no more
+ * than about SOCKET_BYTES each way for a connection (0: as much as it likes). With a failure
+ * returns NULL and writes a sentence that names the address and the reason into ERROR, SIZE bytes
+ * long.
  */
 struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *where,
-                                 uint32_t socket_mode, struct log *log, char *error, size_t size);
+                                 uint32_t socket_mode, uint32_t socket_bytes, struct log *log,
+                                 char *error, size_t size);
 
 /* Takes the file of a unix: socket away; acceptor_destroy() does that too. */
 void acceptor_remove_file(struct acceptor *acceptor);

@@ -79,6 +79,7 @@ struct fetch_times { /* 0: has not happened */
 struct fetcher_options {
     unsigned lanes;        /* curl multis over which hosts are spread */
     unsigned connections;  /* to keep at most, in all: those that idle take descriptors too */
+    uint32_t socket_bytes; /* what the kernel may hold each way for one; 0: as it likes */
     uint64_t keepalive_ns; /* how long an idle connection is kept */
 };
 

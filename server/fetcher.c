@@ -288,7 +288,7 @@ struct fetcher *fetcher_create(uv_loop_t *loop, struct resolver *resolver,
     fetcher->resolver = resolver;
     fetcher->now_ns = now_ns;
     fetcher->keepalive_ns = options->keepalive_ns;
-    fetcher->sockets = sockets_create(loop, options->lanes);
+    fetcher->sockets = sockets_create(loop, options->lanes, options->socket_bytes);
     bool good = fetcher->sockets != NULL;
     while (good && fetcher->lane_count < options->lanes) {
         good = create_lane(fetcher, &fetcher->lanes[fetcher->lane_count++],

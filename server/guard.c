@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define REFUSED_IN_A_TURN 64
+
 struct guard {
     struct log *log;
     struct secrets *secrets;
@@ -42,7 +44,8 @@ static void warn_of_exposed(const struct guard *guard)
 }
 
 struct guard *guard_create(uv_loop_t *loop, struct log *log, const struct config *config,
-                           struct secrets *secrets, unsigned connections, uint64_t now_ns)
+                           struct secrets *secrets, unsigned connections, unsigned lingering,
+                           uint64_t now_ns)
 {
     struct door_settings door = door_settings_of(config, connections);
     struct guard *guard = calloc(1, sizeof *guard);
@@ -55,7 +58,7 @@ struct guard *guard_create(uv_loop_t *loop, struct log *log, const struct config
     guard->overflow_status = config->overflow_status;
     guard->auth = auth_create(loop, secrets);
     guard->door = door_create(&door);
-    guard->lingering = lingering_create(loop, now_ns);
+    guard->lingering = lingering_create(loop, lingering, now_ns);
     if (guard->auth == NULL || guard->door == NULL || guard->lingering == NULL) {
         guard_destroy(guard);
         return NULL;
@@ -175,7 +178,7 @@ static void refuse(struct guard *guard, int fd, const struct sockaddr *peer, soc
 int guard_take(struct guard *guard, struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                socklen_t *ret_peer_bytes, uint64_t now_ns)
 {
-    for (int refused = 0; refused < LINGERING_MAX; refused++) {
+    for (int refused = 0; refused < REFUSED_IN_A_TURN; refused++) {
         acceptor_pause(acceptor, door_is_full(guard->door));
         int fd = acceptor_take(acceptor, ret_peer, ret_peer_bytes, now_ns);
         if (fd < 0) {

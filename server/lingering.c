@@ -27,14 +27,16 @@ struct lingering {
     uv_loop_t *loop;
     TAILQ_HEAD(, stay) stays;
     unsigned count;
+    unsigned most;
     uint64_t now_ns;
 };
 
-struct lingering *lingering_create(uv_loop_t *loop, uint64_t now_ns)
+struct lingering *lingering_create(uv_loop_t *loop, unsigned most, uint64_t now_ns)
 {
     struct lingering *lingering = calloc(1, sizeof *lingering);
     if (lingering != NULL) {
         lingering->loop = loop;
+        lingering->most = most;
         lingering->now_ns = now_ns;
         TAILQ_INIT(&lingering->stays);
     }
@@ -75,7 +77,7 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 
 void lingering_close(struct lingering *lingering, int fd)
 {
-    struct stay *stay = lingering->count < LINGERING_MAX ? calloc(1, sizeof *stay) : NULL;
+    struct stay *stay = lingering->count < lingering->most ? calloc(1, sizeof *stay) : NULL;
     if (stay == NULL || shutdown(fd, SHUT_WR) < 0 ||
         uv_poll_init(lingering->loop, &stay->poll, fd) < 0) {
         free(stay);
@@ -92,7 +94,7 @@ void lingering_close(struct lingering *lingering, int fd)
 
 void lingering_close_soon(struct lingering *lingering, int fd)
 {
-    int own = lingering->count < LINGERING_MAX ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    int own = lingering->count < lingering->most ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (own >= 0) {
         lingering_close(lingering, own);
     }

@@ -13,12 +13,10 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define LINGERING_MAX 64 /* at once */
-
 struct lingering;
 
-/* NULL when out of memory. */
-struct lingering *lingering_create(uv_loop_t *loop, uint64_t now_ns);
+/* For MOST at once. NULL when out of memory. */
+struct lingering *lingering_create(uv_loop_t *loop, unsigned most, uint64_t now_ns);
 
 /* Closes all. Run the loop afterwards until its handles are gone. Accepts NULL. */
 void lingering_destroy(struct lingering *lingering);

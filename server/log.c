@@ -440,6 +440,12 @@ struct log *log_create(int access_fd, int event_fd, bool access, enum config_lev
     return log;
 }
 
+void log_forget(struct log *log)
+{
+    log->access_stream.start = log->access_stream.end = 0;
+    log->event_stream.start = log->event_stream.end = 0;
+}
+
 void log_destroy(struct log *log)
 {
     if (log == NULL) {

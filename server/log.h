@@ -27,6 +27,9 @@ struct log;
  */
 struct log *log_create(int access_fd, int event_fd, bool access, enum config_level level);
 
+/* Drops what has not been written: for a start that failed, of which one line on stderr tells. */
+void log_forget(struct log *log);
+
 /* Writes what it can of the rest, without waiting. Accepts NULL. */
 void log_destroy(struct log *log);
 

@@ -10,6 +10,7 @@
 #include "server/acceptor.h"
 #include "server/admin.h"
 #include "server/admission.h"
+#include "server/bounds.h"
 #include "server/egress.h"
 #include "server/exchange.h"
 #include "server/fetch.h"
@@ -46,9 +47,12 @@ struct server {
     struct acceptor *admin_acceptor;
     uv_signal_t signals[3];
     uv_timer_t timer; /* ends the poll when something is due */
+    struct bounds_memory memory;
+    struct bounds_files files;
+    uint64_t reserved_bytes; /* of the memory, for checks of passwords */
+    uint32_t client_socket_bytes;
+    uint32_t upstream_socket_bytes;
     unsigned connections_max;
-    unsigned rooms;
-    unsigned lanes;
     uint64_t started_ns;
     uint64_t now_ns;
     uint64_t generation;
@@ -77,6 +81,9 @@ struct frontend_settings server_frontend_settings(const struct server *server,
 
 /* The policy that CONFIG asks for. NULL when out of memory. */
 struct egress *server_make_egress(const struct server *server, const struct config_egress *config);
+
+/* Lowers what CONFIG allows to what fits into the memory. False where nothing does. */
+bool server_fit_memory(struct server *server, struct config *config);
 
 /* EGRESS takes the place of the policy in force. */
 void server_use_egress(struct server *server, struct egress *egress);

@@ -4,6 +4,7 @@
  */
 #include "server/server_state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct exchanges_settings server_exchanges_settings(const struct config *config)
@@ -22,12 +23,67 @@ struct frontend_settings server_frontend_settings(const struct server *server,
                                                   const struct config *config)
 {
     return (struct frontend_settings){
-        .rooms = server->rooms,
+        .rooms = server->files.rooms,
         .connections_max = server->connections_max,
         .header_bytes = config->header_bytes,
         .head_ns = config->timeouts.head_ns,
         .keepalive_ns = config->timeouts.keepalive_ns,
     };
+}
+
+static const char *number_of(char number[static 16], uint32_t before, uint32_t now)
+{
+    (void)snprintf(number, 16, "%u", (unsigned)now);
+    return now < before ? number : NULL;
+}
+
+/*
+ * What is read at the start only stays as it was fitted then. The event names what was lowered, as
+ * the configuration does.
+ */
+bool server_fit_memory(struct server *server, struct config *config)
+{
+    bool starting = server->connections_max == 0;
+    struct bounds_load load = {
+        .connections = starting ? config->connections_max : server->connections_max,
+        .requests = config->bounds.limit,
+        .hosts = config->bounds.hosts_max,
+        .buffer_bytes = config->buffer_bytes,
+        .client_socket_bytes = server->client_socket_bytes,
+        .upstream_socket_bytes = server->upstream_socket_bytes,
+    };
+    if (server->memory.bytes == 0) {
+        return true;
+    }
+    if (!bounds_fit_memory(server->memory.bytes, server->reserved_bytes, config->header_bytes,
+                           &load)) {
+        return false;
+    }
+    char bound[24];
+    char connections[16];
+    char requests[16];
+    char hosts[16];
+    char buffers[16];
+    const char *lowered[] = {
+        starting ? number_of(connections, config->connections_max, load.connections) : NULL,
+        number_of(requests, config->bounds.limit, load.requests),
+        number_of(hosts, config->bounds.hosts_max, load.hosts),
+        number_of(buffers, config->buffer_bytes, load.buffer_bytes),
+    };
+    (void)snprintf(bound, sizeof bound, "%llu", (unsigned long long)server->memory.bytes);
+    if (lowered[0] != NULL || lowered[1] != NULL || lowered[2] != NULL || lowered[3] != NULL) {
+        log_event(server->log, CONFIG_LEVEL_INFO, "memory_bounded", "bytes", bound, "source",
+                  server->memory.source, "connections", lowered[0], "limits.total.limit",
+                  lowered[1], "limits.hosts_max", lowered[2], "buffer_bytes", lowered[3], "reason",
+                  "the memory has room for no more", NULL);
+    }
+    config->connections_max = load.connections;
+    config->bounds.limit = load.requests;
+    config->bounds.hosts_max = load.hosts;
+    config->buffer_bytes = load.buffer_bytes;
+    server->client_socket_bytes = load.client_socket_bytes;
+    server->upstream_socket_bytes = load.upstream_socket_bytes;
+    return true;
 }
 
 /* Idle connections beyond a host's new limit go. */
@@ -114,6 +170,14 @@ void server_reload_config(struct server *server)
         log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
                   error != NULL ? error : "out of memory", NULL);
         free(error);
+        secrets_destroy(secrets);
+        config_destroy(config);
+        return;
+    }
+    if (!server_fit_memory(server, config)) {
+        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
+                  "the memory has no room for what the passwords' checks would take", NULL);
+        tls_destroy(tls);
         secrets_destroy(secrets);
         config_destroy(config);
         return;

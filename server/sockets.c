@@ -64,6 +64,7 @@ TAILQ_HEAD(socket_list, socket);
 struct sockets {
     uv_loop_t *loop;
     unsigned lanes;
+    int socket_bytes;
     struct socket **by_fd;
     int capacity;
     uint32_t count;
@@ -73,7 +74,7 @@ struct sockets {
     struct socket_list by_port[PORT_BUCKETS]; /* connected ones, by their local port */
 };
 
-struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
+struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes, uint32_t socket_bytes)
 {
     assert(loop != NULL && lanes > 0);
     struct sockets *sockets = calloc(1, sizeof *sockets);
@@ -82,6 +83,7 @@ struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes)
     }
     sockets->loop = loop;
     sockets->lanes = lanes;
+    sockets->socket_bytes = (int)socket_bytes;
     TAILQ_INIT(&sockets->idle);
     TAILQ_INIT(&sockets->ready);
     TAILQ_INIT(&sockets->contended);
@@ -327,13 +329,24 @@ static void let_go(struct sockets *sockets, int *holder)
     }
 }
 
+static int open_socket(const struct sockets *sockets, int family)
+{
+    int bytes = sockets->socket_bytes;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd >= 0 && bytes > 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    }
+    return fd;
+}
+
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder)
 {
     let_go(sockets, holder);
     uint32_t limit = limiter_host_limit(pool->host);
     sockets_trim(pool, limit - 1);
 
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    int fd = open_socket(sockets, family);
     if (fd < 0) {
         return -1;
     }
@@ -378,7 +391,7 @@ static void drop_unsent(int fd)
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family)
 {
     sockets_trim(pool, limiter_host_limit(pool->host) - 1);
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    int fd = open_socket(sockets, family);
     if (fd < 0) {
         return -1;
     }

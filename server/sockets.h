@@ -48,7 +48,8 @@ struct socket_pool {
     bool is_contended;
 };
 
-struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes);
+/* The kernel holds about SOCKET_BYTES each way for a connection; 0: as much as it likes. */
+struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes, uint32_t socket_bytes);
 
 /* Every socket must be closed. Run the loop afterwards. Accepts NULL. */
 void sockets_destroy(struct sockets *sockets);

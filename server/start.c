@@ -11,11 +11,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define ADMIN_CONNECTIONS 64U
-#define DEFAULT_ROOMS     64U
-#define DEFAULT_LANES     16U
-#define RESOLVER_THREADS  "8"
-#define BASE_DESCRIPTORS  24U /* libuv, standard streams, signals, resolver, admin */
+#define FILES_MAX     1048576U /* more are not looked at */
+#define STACK_BYTES   (1U << 20)
+#define MEMORY_PLENTY (UINT64_C(512) << 20)
 
 /* --- what the admin port asks --- */
 
@@ -72,10 +70,31 @@ static const struct secrets *admin_secrets(void *context)
 /* --- start --- */
 
 /*
- * Raises the limit of descriptors and divides them: each room takes one, each lane two, and each
- * client connection may need another toward its upstream.
+ * Buffers of 64 kB come and go with every request; the C library would give their memory back to
+ * the kernel and ask for it again each time. Where memory is bounded it keeps less, and threads have
+ * none of their own, nor stacks that take more addresses than they need.
  */
-static void divide_descriptors(struct server *server)
+static void keep_memory(uint64_t bound_bytes)
+{
+    struct rlimit stack;
+    bool tight = bound_bytes > 0 && bound_bytes < MEMORY_PLENTY;
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, tight ? (int)(bound_bytes / 64) : 8 << 20);
+    (void)mallopt(M_TOP_PAD, tight ? (int)(bound_bytes / 512) : 1 << 20);
+    if (bound_bytes == 0) {
+        return;
+    }
+    (void)mallopt(M_ARENA_MAX, 1);
+    if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur > STACK_BYTES) {
+        stack.rlim_cur = STACK_BYTES;
+        (void)setrlimit(RLIMIT_STACK, &stack);
+    }
+}
+
+/*
+ * Raises the limit of open files and divides them. False after one clear line on stderr.
+ */
+static bool divide_files(struct server *server)
 {
     struct rlimit limit = {0, 0};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -83,19 +102,46 @@ static void divide_descriptors(struct server *server)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
 
-    unsigned descriptors = limit.rlim_cur < 1048576 ? (unsigned)limit.rlim_cur : 1048576;
-    unsigned share = descriptors / 64;
-    server->rooms = share < 1 ? 1 : share < DEFAULT_ROOMS ? share : DEFAULT_ROOMS;
-    server->lanes = share < 4 ? 1 : share / 4 < DEFAULT_LANES ? share / 4 : DEFAULT_LANES;
-    unsigned fixed = BASE_DESCRIPTORS + server->rooms + 2 * server->lanes;
-    unsigned most = descriptors > fixed + 2 ? (descriptors - fixed) / 2 : 1;
+    unsigned files = limit.rlim_cur < FILES_MAX ? (unsigned)limit.rlim_cur : FILES_MAX;
+    unsigned needed =
+        bounds_divide_files(files, (unsigned)server->config->listen_count, &server->files);
+    if (files < needed) {
+        fprintf(stderr, "weir: the limit of open files (ulimit -n) is %u: expected at least %u\n",
+                files, needed);
+        return false;
+    }
+    char threads[16];
+    snprintf(threads, sizeof threads, "%u", server->files.threads);
+    (void)setenv("UV_THREADPOOL_SIZE", threads, 0);
+    return true;
+}
+
+/* Finds the bound on memory and keeps below it. False after one clear line on stderr. */
+static bool divide_memory(struct server *server)
+{
+    struct rlimit space = {RLIM_INFINITY, RLIM_INFINITY};
+    getrlimit(RLIMIT_AS, &space);
+    bounds_find_memory("", space.rlim_cur, &server->memory);
+    keep_memory(server->memory.bytes);
+    if (!server_fit_memory(server, server->config)) {
+        fprintf(stderr, "weir: the memory is bounded to %llu KiB by %s: expected at least %llu\n",
+                (unsigned long long)(server->memory.bytes >> 10), server->memory.source,
+                (unsigned long long)((BOUNDS_MEMORY_LEAST + server->reserved_bytes) >> 10));
+        return false;
+    }
+    return true;
+}
+
+/* What the memory has room for, the open files may not. */
+static void choose_connections(struct server *server)
+{
     server->connections_max = server->config->connections_max;
-    if (server->connections_max > most) {
+    if (server->connections_max > server->files.connections) {
         char number[16];
-        snprintf(number, sizeof number, "%u", most);
+        snprintf(number, sizeof number, "%u", server->files.connections);
         log_event(server->log, CONFIG_LEVEL_INFO, "connections_lowered", "connections", number,
                   "reason", "the limit of open files (ulimit -n) has room for no more", NULL);
-        server->connections_max = most;
+        server->connections_max = server->files.connections;
     }
 }
 
@@ -105,17 +151,6 @@ void server_remove_socket_files(struct server *server)
         acceptor_remove_file(server->acceptors[i]);
     }
     acceptor_remove_file(server->admin_acceptor);
-}
-
-/*
- * Buffers of 64 kB come and go with every request; the C library would give their memory back to
- * the kernel and ask for it again each time.
- */
-static void keep_memory(void)
-{
-    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    (void)mallopt(M_TRIM_THRESHOLD, 8 << 20);
-    (void)mallopt(M_TOP_PAD, 1 << 20);
 }
 
 static bool listen_all(struct server *server)
@@ -128,8 +163,8 @@ static bool listen_all(struct server *server)
     }
     for (size_t i = 0; i < config->listen_count; i++) {
         server->acceptors[i] =
-            acceptor_create(&server->loop, &config->listen[i], config->socket_mode, server->log,
-                            error, sizeof error);
+            acceptor_create(&server->loop, &config->listen[i], config->socket_mode,
+                            server->client_socket_bytes, server->log, error, sizeof error);
         if (server->acceptors[i] == NULL) {
             fprintf(stderr, "weir: %s\n", error);
             return false;
@@ -139,7 +174,7 @@ static bool listen_all(struct server *server)
     }
     server->admin_acceptor =
         acceptor_create(&server->loop, &config->admin_listen, config->admin_socket_mode,
-                        server->log, error, sizeof error);
+                        server->client_socket_bytes, server->log, error, sizeof error);
     if (server->admin_acceptor == NULL) {
         fprintf(stderr, "weir: %s\n", error);
         return false;
@@ -178,11 +213,26 @@ static bool create_tunnels(struct server *server)
     return server->tunnels != NULL && server->lobby != NULL;
 }
 
+static struct fetcher_options fetcher_options_of(const struct server *server)
+{
+    struct fetcher_options options = {
+        .lanes = server->files.lanes,
+        .connections = server->connections_max,
+        .socket_bytes = server->upstream_socket_bytes,
+        .keepalive_ns = server->config->timeouts.upstream_keepalive_ns,
+    };
+    uint32_t requests = server->config->bounds.limit;
+    if (server->memory.bytes > 0 && requests < options.connections) {
+        options.connections = requests; /* idle ones take memory too */
+        options.lanes = options.lanes < 1 + requests / 8 ? options.lanes : 1 + requests / 8;
+    }
+    return options;
+}
+
 static bool create_parts(struct server *server)
 {
     const struct config *config = server->config;
-    struct fetcher_options options = {server->lanes, server->connections_max,
-                                      config->timeouts.upstream_keepalive_ns};
+    struct fetcher_options options = fetcher_options_of(server);
     struct admin_source source = {describe, admin_secrets, server};
     struct exchanges_settings exchanges = server_exchanges_settings(config);
     struct frontend_settings frontend = server_frontend_settings(server, config);
@@ -210,7 +260,8 @@ static bool create_parts(struct server *server)
     if (server->frontend == NULL || !create_tunnels(server)) {
         return false;
     }
-    server->admin = admin_create(&server->loop, &source, ADMIN_CONNECTIONS, server->now_ns);
+    server->admin =
+        admin_create(&server->loop, &source, server->files.admin_connections, server->now_ns);
     return server->admin != NULL;
 }
 
@@ -254,8 +305,6 @@ struct server *server_create(struct config *config, const struct server_reload *
     if (server == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         goto fail;
     }
-    keep_memory();
-    (void)setenv("UV_THREADPOOL_SIZE", RESOLVER_THREADS, 0);
     server->config = config;
     server->reload = *reload_from;
     server->started_ns = server->now_ns = uv_hrtime();
@@ -263,26 +312,37 @@ struct server *server_create(struct config *config, const struct server_reload *
     identity_init(&server->identity, server->now_ns);
     server->log = log_create(STDOUT_FILENO, STDERR_FILENO, config->access_log == CONFIG_LOG_JSON,
                              config->level);
-    if (server->log == NULL || uv_loop_init(&server->loop) < 0) {
+    if (server->log == NULL) {
+        goto fail;
+    }
+    if (!divide_files(server)) {
+        goto told;
+    }
+    if (uv_loop_init(&server->loop) < 0) {
         goto fail;
     }
     server->loop_open = true;
-    divide_descriptors(server);
-    server->tls = load_tls(config);
-    struct secrets *secrets = server->tls != NULL ? read_secrets(config) : NULL;
-    if (secrets == NULL) {
-        server_destroy(server);
-        return NULL;
+    /* Early: as process 1 of a container it is not sent what it does not watch. */
+    if (!server_watch_signals(server)) {
+        goto fail;
     }
+    struct secrets *secrets = read_secrets(config);
+    if (secrets == NULL) {
+        goto told;
+    }
+    if (!divide_memory(server) || (server->tls = load_tls(config)) == NULL) {
+        secrets_destroy(secrets);
+        goto told;
+    }
+    choose_connections(server);
     server->guard = guard_create(&server->loop, server->log, config, secrets,
-                                 server->connections_max, server->now_ns);
+                                 server->connections_max, server->files.lingering, server->now_ns);
     if (server->guard == NULL || uv_timer_init(&server->loop, &server->timer) < 0 ||
-        !server_watch_signals(server) || !create_parts(server)) {
+        !create_parts(server)) {
         goto fail;
     }
     if (!listen_all(server)) {
-        server_destroy(server);
-        return NULL;
+        goto told;
     }
     struct egress *egress = server_make_egress(server, &config->egress);
     if (egress == NULL) {
@@ -293,11 +353,15 @@ struct server *server_create(struct config *config, const struct server_reload *
     return server;
 
 fail:
-    fprintf(stderr, "weir: out of memory or file descriptors at the start\n");
+    fprintf(stderr, "weir: out of memory or open files at the start\n");
+told:
     if (server == NULL) {
         config_destroy(config);
     } else {
         server->config = config;
+        if (server->log != NULL) {
+            log_forget(server->log);
+        }
         server_destroy(server);
     }
     return NULL;
