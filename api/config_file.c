@@ -97,8 +97,13 @@ bool config_file_read(const char *path, struct config_draft *draft, char **ret_e
     if (text == NULL) {
         good = config_fail(ret_error, "%s: out of memory", path);
     } else if (!read_all(descriptor, text, CONFIG_FILE_BYTES_MAX + 1, &bytes)) {
+        const char *why = strerror(errno);
+        if (errno == EISDIR) {
+            why = "it is a directory (a container engine makes one where the file to mount is "
+                  "missing)";
+        }
         good = config_fail(ret_error, "%s: expected a file that can be read: %s", path,
-                           strerror(errno));
+                           why);
     } else if (bytes > CONFIG_FILE_BYTES_MAX) {
         good = config_fail(ret_error, "%s: expected a file of at most 1 MiB, found more", path);
     } else {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,6 +243,16 @@ int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
         } /* else the connection has gone again: the next one */
     }
     return -1;
+}
+
+bool acceptor_is_wanted(struct acceptor *acceptor)
+{
+    struct pollfd waiting = {.fd = acceptor->fd, .events = POLLIN};
+    if (acceptor->ready && acceptor->retry_ns == 0) {
+        acceptor->ready = poll(&waiting, 1, 0) > 0;
+        return acceptor->ready;
+    }
+    return false;
 }
 
 void acceptor_pause(struct acceptor *acceptor, bool paused)

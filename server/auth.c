@@ -25,7 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNNING_MAX 2   /* of libuv's threads, which look up names too */
 #define WAITING_MAX 256 /* checks that have not begun */
 #define WRONG_NS    (UINT64_C(10) * 1000000000)
 
@@ -180,7 +179,7 @@ static bool begin_checks(struct auth *auth)
 {
     bool worked = false;
     struct auth_check *check;
-    while (auth->counts.checking < RUNNING_MAX && (check = TAILQ_FIRST(&auth->waiting)) != NULL) {
+    while (auth->counts.checking < AUTH_RUNNING_MAX && (check = TAILQ_FIRST(&auth->waiting)) != NULL) {
         int error = uv_queue_work(auth->loop, &check->work, on_work, on_checked);
         assert(error == 0); /* it only puts it on a list */
         (void)error;

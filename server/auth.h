@@ -25,6 +25,8 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#define AUTH_RUNNING_MAX 2 /* checks at once, of libuv's threads, which look up names too */
+
 struct auth;
 
 TAILQ_HEAD(auth_queries, auth_query);

@@ -29,7 +29,7 @@
 #define OWN_BYTES (8 * MIB)
 
 #define CONNECTION_BYTES      (12 * KIB) /* beside the room for its heads and its socket */
-#define REQUEST_BYTES         (224 * KIB)
+#define REQUEST_BYTES         (176 * KIB)
 #define HOST_BYTES            (12 * KIB) /* its line in /status takes most of that */
 #define BUFFER_BYTES_LEAST    MIB
 #define CLIENT_SOCKET_LEAST   (16 * KIB)
@@ -88,8 +88,9 @@ static void climb(const char *root, const char *mount, const char *path, const c
     char directory[PATH_MAX];
     size_t mount_bytes = strlen(mount);
     /* "/../x" is outside the namespace, and so not below the mount point */
-    if (snprintf(directory, sizeof directory, "%s%s", mount,
-                 strncmp(path, "/..", 3) == 0 ? "" : path) >= (int)sizeof directory) {
+    bool at_mount = strcmp(path, "/") == 0 || strncmp(path, "/..", 3) == 0;
+    if (snprintf(directory, sizeof directory, "%s%s", mount, at_mount ? "" : path) >=
+        (int)sizeof directory) {
         return;
     }
     for (;;) {

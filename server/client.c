@@ -41,6 +41,7 @@ void *client_on_target(void *context, const char *target, struct MHD_Connection 
     struct client *client = client_of(connection);
     client->exchange = exchange_create(frontend->exchanges, target, client->address, client);
     client->requests++;
+    frontend_set_idle(client, false);
     client->head_only = true;
     wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
 
@@ -346,6 +347,8 @@ void client_on_completed(void *context, struct MHD_Connection *connection, void 
          * for sure with connections that have a timeout of their own. */
         (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
         frontend_mark_dirty(client->room);
+    } else {
+        frontend_set_idle(client, true);
     }
     wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.keepalive_ns);
 }

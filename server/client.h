@@ -28,8 +28,11 @@ struct client {
     struct wheel_timer timer;
     TAILQ_ENTRY(client) in_all;
     TAILQ_ENTRY(client) in_gone;
+    TAILQ_ENTRY(client) in_idle;
     int fd;
     bool is_gone; /* in the list of those that have left */
+    bool is_idle; /* in the list of those that are between two requests */
+    bool makes_room; /* cut so that another may come in */
     bool suspended;
     bool head_only; /* the request's body has not been let in yet */
     bool is_cut;
@@ -48,6 +51,8 @@ struct frontend {
     TAILQ_HEAD(, room) dirty;
     TAILQ_HEAD(, client) all;
     TAILQ_HEAD(, client) gone;
+    TAILQ_HEAD(, client) idle; /* the longest idle first */
+    unsigned making_room;
     unsigned clients;
     unsigned suspended;
     unsigned next_room;
@@ -61,6 +66,9 @@ bool frontend_has_left(const struct client *client);
 
 /* ROOM is run again in this turn or the next. */
 void frontend_mark_dirty(struct room *room);
+
+/* CLIENT is between two requests, or no longer. */
+void frontend_set_idle(struct client *client, bool idle);
 
 /* libmicrohttpd's callbacks; the first argument is the frontend. */
 void *client_on_target(void *context, const char *target, struct MHD_Connection *connection);

@@ -33,6 +33,20 @@ void frontend_mark_dirty(struct room *room)
     }
 }
 
+void frontend_set_idle(struct client *client, bool idle)
+{
+    struct frontend *frontend = client->frontend;
+    if (client->is_idle == idle) {
+        return;
+    }
+    client->is_idle = idle;
+    if (idle) {
+        TAILQ_INSERT_TAIL(&frontend->idle, client, in_idle);
+    } else {
+        TAILQ_REMOVE(&frontend->idle, client, in_idle);
+    }
+}
+
 static void resume(struct client *client)
 {
     if (client->suspended) {
@@ -82,6 +96,8 @@ static void close_client(struct client *client)
     if (client->is_gone) {
         TAILQ_REMOVE(&frontend->gone, client, in_gone);
     }
+    frontend_set_idle(client, false);
+    frontend->making_room -= client->makes_room ? 1 : 0;
     TAILQ_REMOVE(&frontend->all, client, in_all);
     frontend->clients--;
     uv_close((uv_handle_t *)&client->hangup, on_client_closed);
@@ -221,6 +237,33 @@ bool frontend_run(struct frontend *frontend, uint64_t now_ns)
     return worked;
 }
 
+bool frontend_has_idle(const struct frontend *frontend)
+{
+    return !TAILQ_EMPTY(&frontend->idle);
+}
+
+/* Nothing has come from the client since its last request, nor its end. */
+static bool is_silent(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+void frontend_make_room(struct frontend *frontend)
+{
+    struct client *client;
+    TAILQ_FOREACH (client, &frontend->idle, in_idle) {
+        if (frontend->making_room > 0) {
+            return;
+        }
+        if (is_silent(client->fd)) {
+            client->makes_room = true;
+            frontend->making_room++;
+            cut(client);
+        }
+    }
+}
+
 void frontend_drain(struct frontend *frontend)
 {
     struct client *client;
@@ -293,6 +336,7 @@ struct frontend *frontend_create(uv_loop_t *loop, const struct frontend_parts *p
     TAILQ_INIT(&frontend->dirty);
     TAILQ_INIT(&frontend->all);
     TAILQ_INIT(&frontend->gone);
+    TAILQ_INIT(&frontend->idle);
     for (; frontend->room_count < settings->rooms; frontend->room_count++) {
         if (!open_room(frontend, &frontend->rooms[frontend->room_count])) {
             frontend_destroy(frontend);

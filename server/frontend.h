@@ -55,6 +55,12 @@ void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *addr
 /* Does what can be done now. Returns true where it did something. */
 bool frontend_run(struct frontend *frontend, uint64_t now_ns);
 
+/* Whether connections are idle between requests. */
+bool frontend_has_idle(const struct frontend *frontend);
+
+/* Closes the one that has been so the longest, for somebody who wants to come in. */
+void frontend_make_room(struct frontend *frontend);
+
 /*
  * Closes the connections that are idle between requests; the others close after their present one,
  * because the exchanges are draining too.

@@ -57,6 +57,7 @@ struct stream {
     size_t line;      /* where the line that is being built begins */
     bool overflow;    /* it does not fit */
     uint64_t dropped; /* lines */
+    bool told;        /* that it is blocked */
 };
 
 struct log {
@@ -288,6 +289,14 @@ static void begin_event(struct stream *stream, enum config_level level, const ch
 
 /* --- Streams --- */
 
+static bool can_be_written(int fd, struct stat *ret_status)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY &&
+           fstat(fd, ret_status) == 0;
+}
+
 static enum way find_way(struct stream *stream, const struct stat *status)
 {
     char path[sizeof "/proc/self/fd/" + NUMBER_MAX];
@@ -360,6 +369,23 @@ static ssize_t write_some(const struct stream *stream, const char *bytes, size_t
     return -1;
 }
 
+/* Tells on the other one, once, why nothing can be written to STREAM. */
+static void tell_of_block(struct log *log, struct stream *stream, int error)
+{
+    struct stream *other = stream == &log->access_stream ? log->events : &log->access_stream;
+
+    if (stream->told) {
+        return;
+    }
+    stream->told = true;
+    if (other != stream && begin_line(log, other)) {
+        begin_event(other, CONFIG_LEVEL_WARNING, "log_blocked");
+        put_text_member(other, "stream", stream->name);
+        put_text_member(other, "error", strerror(error));
+        end_line(other);
+    }
+}
+
 /* Whether what failed with ERROR may work later: a full reader, a full disk. */
 static bool passes(int error)
 {
@@ -378,7 +404,12 @@ static bool drain(struct log *log, struct stream *stream)
         if (written > 0) {
             stream->start += (size_t)written;
         } else if (written == 0 || passes(errno)) {
+            int error = written == 0 ? EAGAIN : errno;
+
             stream->blocked = true;
+            if (error != EAGAIN || stream->dropped > 0) { /* a reader may only be slow */
+                tell_of_block(log, stream, error);
+            }
             return true;
         } else if (errno != EINTR) {
             give_up(log, stream, errno);
@@ -387,6 +418,7 @@ static bool drain(struct log *log, struct stream *stream)
     }
     stream->start = 0;
     stream->end = 0;
+    stream->told = false;
     if (stream->capacity > KEEP_CAPACITY) {
         free(stream->memory);
         stream->memory = NULL;
@@ -421,8 +453,8 @@ struct log *log_create(int access_fd, int event_fd, bool access, enum config_lev
         return NULL;
     }
     /* Found out before anything is opened: a closed descriptor's number would be taken again. */
-    bool access_bad = access_fd >= 0 && fstat(access_fd, &a) != 0;
-    bool event_bad = event_fd >= 0 && fstat(event_fd, &e) != 0;
+    bool access_bad = access_fd >= 0 && !can_be_written(access_fd, &a);
+    bool event_bad = event_fd >= 0 && !can_be_written(event_fd, &e);
     bool same = access_fd >= 0 && event_fd >= 0 && !access_bad && !event_bad &&
                 a.st_dev == e.st_dev && a.st_ino == e.st_ino;
 

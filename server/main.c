@@ -2,6 +2,7 @@
 #include "server/check.h"
 #include "server/server.h"
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,19 @@
 #include <unistd.h>
 
 enum { EXIT_CONFIG = 1, EXIT_USAGE = 2 };
+
+/*
+ * A standard stream that was closed has a number that the next file or socket would get, and with it
+ * what is meant for the stream. "/" takes it, to which nothing can be written.
+ */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            (void)open("/", O_PATH | O_CLOEXEC);
+        }
+    }
+}
 
 static int serve(int argc, char *argv[])
 {
@@ -53,6 +67,7 @@ static int serve(int argc, char *argv[])
 /* A word before all flags is a command; --check-config is a flag of the service. */
 int main(int argc, char *argv[])
 {
+    hold_standard_streams();
     return argc > 1 && strcmp(argv[1], "check") == 0 ? check_run(argc - 1, argv + 1, environ)
                                                      : serve(argc, argv);
 }

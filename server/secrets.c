@@ -37,6 +37,7 @@ struct token {
 struct secrets {
     struct client *clients; /* sorted by name; NULL: nobody is asked */
     size_t client_count;
+    uint64_t check_bytes;
     char *text; /* of the file of clients, with its line ends and colons replaced by '\0' */
     size_t text_bytes;
     struct digest_key key;
@@ -230,6 +231,37 @@ static const char *hash_defect(const char *hash)
                : NULL;
 }
 
+/* The number that stands for DIGIT in a hash. */
+static unsigned digit_value(char digit)
+{
+    static const char digits[] = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const char *at = digit != '\0' ? strchr(digits, digit) : NULL;
+    return at != NULL ? (unsigned)(at - digits) : 0;
+}
+
+/*
+ * What scrypt and yescrypt take: 128 bytes x r x 2^n. "$7$" has n, then r in five digits of six
+ * bits; "$y$" a flavour, n - 1 and r - 1, each of one digit unless it is very large.
+ */
+static uint64_t check_bytes(const char *hash)
+{
+    const char *cost = strchr(hash + 1, '$') + 1;
+    uint64_t r = 0;
+    unsigned n;
+    if (hash[1] == '7') {
+        n = digit_value(cost[0]);
+        for (unsigned i = 0; i < 5; i++) {
+            r |= (uint64_t)digit_value(cost[1 + i]) << (6 * i);
+        }
+    } else if (hash[1] == 'y' || hash[1] == 'g') {
+        n = digit_value(cost[1]) + 1;
+        r = digit_value(cost[2]) + 1;
+    } else {
+        return 0;
+    }
+    return n < 24 && r < UINT64_C(1) << 20 ? 128 * r << n : UINT64_MAX / 4;
+}
+
 static const char *name_defect(const char *name, size_t bytes)
 {
     if (bytes == 0) {
@@ -295,6 +327,8 @@ static bool add_client(struct secrets *secrets, size_t *room, const struct clien
         *room = grown_room;
     }
     secrets->clients[secrets->client_count++] = *client;
+    uint64_t bytes = check_bytes(client->hash);
+    secrets->check_bytes = bytes > secrets->check_bytes ? bytes : secrets->check_bytes;
     return true;
 }
 
@@ -451,6 +485,11 @@ bool secrets_find_client(const struct secrets *secrets, const char *name, size_t
     }
     *ret_hash = secrets->clients[0].hash;
     return false;
+}
+
+uint64_t secrets_check_bytes(const struct secrets *secrets)
+{
+    return secrets->check_bytes;
 }
 
 enum secrets_role secrets_role(const struct secrets *secrets, const char *token, size_t bytes)

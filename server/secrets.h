@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define SECRETS_FILE_BYTES_MAX (1024 * 1024)
 #define SECRETS_NAME_MAX       128 /* bytes of a client's name */
@@ -44,6 +45,9 @@ const char *secrets_exposed(const struct secrets *secrets, size_t n);
 
 /* Whether clients have to show credentials. */
 bool secrets_ask_clients(const struct secrets *secrets);
+
+/* The most memory that a check of a client's password takes, beyond next to nothing. */
+uint64_t secrets_check_bytes(const struct secrets *secrets);
 
 /*
  * The hash of the client NAME. For a name that is not there the hash of another, and false: so that

@@ -42,6 +42,7 @@ bool server_watch_signals(struct server *server)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_IGN); /* process 1 of a container inherits others' children */
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (uv_signal_init(&server->loop, &server->signals[i]) < 0) {
             return false;
@@ -119,10 +120,11 @@ static void accept_clients(struct server *server)
     while (lobby_take(server->lobby, server->now_ns, &waited, &wish)) {
         server_let_in(server, &waited, wish);
     }
+    bool idle = frontend_has_idle(server->frontend);
     for (size_t i = 0; i < server->config->listen_count; i++) {
         struct acceptor *acceptor = server->acceptors[i];
         for (int taken = 0; taken < ACCEPTS; taken++) {
-            fd = guard_take(server->guard, acceptor, &peer, &bytes, server->now_ns);
+            fd = guard_take(server->guard, acceptor, idle, &peer, &bytes, server->now_ns);
             if (fd < 0) {
                 break;
             }
@@ -130,6 +132,9 @@ static void accept_clients(struct server *server)
             if (lobby_enter(server->lobby, &guest, &wish)) {
                 server_let_in(server, &guest, wish);
             }
+        }
+        if (idle && door_is_full(guard_door(server->guard)) && acceptor_is_wanted(acceptor)) {
+            frontend_make_room(server->frontend);
         }
     }
     for (int taken = 0; taken < ACCEPTS; taken++) {

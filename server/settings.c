@@ -174,6 +174,7 @@ void server_reload_config(struct server *server)
         config_destroy(config);
         return;
     }
+    server->reserved_bytes = AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
     if (!server_fit_memory(server, config)) {
         log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
                   "the memory has no room for what the passwords' checks would take", NULL);

@@ -106,8 +106,8 @@ static bool divide_files(struct server *server)
     unsigned needed =
         bounds_divide_files(files, (unsigned)server->config->listen_count, &server->files);
     if (files < needed) {
-        fprintf(stderr, "weir: the limit of open files (ulimit -n) is %u: expected at least %u\n",
-                files, needed);
+        fprintf(stderr, "weir: ulimit -n: expected at least %u open files, found %u\n", needed,
+                files);
         return false;
     }
     char threads[16];
@@ -124,9 +124,13 @@ static bool divide_memory(struct server *server)
     bounds_find_memory("", space.rlim_cur, &server->memory);
     keep_memory(server->memory.bytes);
     if (!server_fit_memory(server, server->config)) {
-        fprintf(stderr, "weir: the memory is bounded to %llu KiB by %s: expected at least %llu\n",
-                (unsigned long long)(server->memory.bytes >> 10), server->memory.source,
-                (unsigned long long)((BOUNDS_MEMORY_LEAST + server->reserved_bytes) >> 10));
+        uint64_t reserved_bytes = server->reserved_bytes;
+        fprintf(stderr, "weir: %s: expected at least %llu KiB of memory%s, found %llu\n",
+                server->memory.source,
+                (unsigned long long)((BOUNDS_MEMORY_LEAST + reserved_bytes) >> 10),
+                reserved_bytes > 0 ? " (the checks of the hashes in auth.clients take much of it)"
+                                   : "",
+                (unsigned long long)(server->memory.bytes >> 10));
         return false;
     }
     return true;
@@ -330,6 +334,7 @@ struct server *server_create(struct config *config, const struct server_reload *
     if (secrets == NULL) {
         goto told;
     }
+    server->reserved_bytes = AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
     if (!divide_memory(server) || (server->tls = load_tls(config)) == NULL) {
         secrets_destroy(secrets);
         goto told;

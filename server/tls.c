@@ -56,7 +56,7 @@ struct tls {
     struct rules *names;           /* the `queue` of a rule is the index of its profile */
     struct tls_profile **profiles; /* the first is that of all other hosts */
     size_t count;
-    bool no_system_roots;
+    const char *missing_roots; /* where the system's are not; NULL: they are there */
 };
 
 /* One loading. */
@@ -305,13 +305,17 @@ static bool load_system_roots(const struct loading *loading, struct roots **ret_
         free(*loading->ret_error);
         *loading->ret_error = NULL;
     }
-    path = X509_get_default_cert_file();
-    if (access(path, R_OK) == 0) {
-        return load_ca_file(loading, path, ret_roots);
+    const char *other = X509_get_default_cert_file();
+    if (access(other, R_OK) == 0) {
+        return load_ca_file(loading, other, ret_roots);
     }
-    loading->tls->no_system_roots = true; /* nothing will be believed */
+    loading->tls->missing_roots = path != NULL ? path : other; /* nothing will be believed */
     *ret_roots = create_roots(digest);
-    return *ret_roots != NULL || fail_no_memory(loading);
+    if (*ret_roots == NULL) {
+        return fail_no_memory(loading);
+    }
+    (*ret_roots)->empty = true;
+    return true;
 }
 
 /* --- certificate and key --- */
@@ -407,6 +411,11 @@ const char *tls_profile_name(const struct tls_profile *profile)
 bool tls_profile_verifies(const struct tls_profile *profile)
 {
     return profile->roots != NULL;
+}
+
+bool tls_profile_believes_nobody(const struct tls_profile *profile)
+{
+    return profile->roots != NULL && profile->roots->empty;
 }
 
 bool tls_profile_apply(const struct tls_profile *profile, void *context)
@@ -559,10 +568,10 @@ void tls_destroy(struct tls *tls)
 
 void tls_warn(const struct tls *tls, const struct config *config, struct log *log)
 {
-    if (tls->no_system_roots) {
-        log_event(log, CONFIG_LEVEL_WARNING, "tls_no_roots", "reason",
-                  "the system has no file of root certificates (package ca-certificates): no "
-                  "upstream's certificate will be believed",
+    if (tls->missing_roots != NULL) {
+        log_event(log, CONFIG_LEVEL_WARNING, "tls_no_roots", "path", tls->missing_roots, "reason",
+                  "there are no root certificates, so no upstream's certificate will be believed: "
+                  "install the package ca-certificates, or set tls.ca_file",
                   NULL);
     }
     for (size_t i = 0; i < config->tls_host_count; i++) {

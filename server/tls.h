@@ -56,6 +56,9 @@ const char *tls_profile_name(const struct tls_profile *profile);
 /* Whether the upstream's certificate is to be verified. */
 bool tls_profile_verifies(const struct tls_profile *profile);
 
+/* Whether no certificate can be good, because the system has no roots. */
+bool tls_profile_believes_nobody(const struct tls_profile *profile);
+
 /* Puts PROFILE into CONTEXT, an SSL_CTX. False when out of memory. */
 bool tls_profile_apply(const struct tls_profile *profile, void *context);
 

@@ -552,6 +552,10 @@ static enum problem problem_of(const struct fetch *fetch, CURLcode code, const c
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
+        if (fetch->tls != NULL && tls_profile_believes_nobody(fetch->tls)) {
+            *ret_detail = "the machine of the proxy has no root certificates: install "
+                          "ca-certificates there, or set tls.ca_file";
+        }
         return PROBLEM_TLS_CERTIFICATE_ERROR;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CERTPROBLEM:

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -431,6 +430,25 @@ static void events_that_are_left_are_told_of(void **state)
     end(&f);
 }
 
+static void expect_blocked(int event_read_fd, int error)
+{
+    char expected[256];
+    char told[512]; /* `text` may have lines of the other stream */
+    ssize_t bytes = read(event_read_fd, told, sizeof told - 1);
+
+    assert_true(bytes > 0);
+    told[bytes] = '\0';
+    (void)snprintf(expected, sizeof expected,
+                   "\"level\":\"warning\",\"event\":\"log_blocked\",\"stream\":\"access\","
+                   "\"error\":\"%s\"}\n",
+                   strerror(error));
+    const char *found = strstr(told, expected);
+
+    assert_non_null(found);
+    assert_string_equal(found, expected); /* and nothing else */
+    assert_null(memchr(told, '\n', (size_t)(found - told)));
+}
+
 static void lines_past_the_bound_are_dropped_and_counted(void **state)
 {
     struct fixture f = make(CONFIG_LEVEL_INFO);
@@ -449,11 +467,10 @@ static void lines_past_the_bound_are_dropped_and_counted(void **state)
         assert_true(log_flush(f.log));
         log_write_request(f.log, &(struct log_request){.path = text, .path_bytes = 60000});
     }
-    int told = 0;
     bool left = true;
 
-    assert_int_equal(ioctl(f.event_read_fd, FIONREAD, &told), 0);
-    assert_int_equal(told, 0); /* not before it flows again */
+    /* That it is blocked is told at once, how much was lost not before it flows again. */
+    expect_blocked(f.event_read_fd, EAGAIN);
 
     while (left) {
         read_back(f.read_fd, TEXT_MAX);
@@ -611,6 +628,19 @@ static void closed_descriptor_is_told_and_not_taken_for_another(void **state)
     assert_false(log_flush(f.log));
     expect_lost(f.event_read_fd, "event", EBADF);
     log_destroy(f.log);
+    /* One that only holds the number, as main() leaves it, and one that only reads. */
+    int path_fd = open("/", O_PATH | O_CLOEXEC);
+    int read_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    for (int i = 0; i < 2; i++) {
+        f.log = log_create(i == 0 ? path_fd : read_fd, f.event_write_fd, true, CONFIG_LEVEL_INFO);
+        assert_non_null(f.log);
+        assert_false(log_flush(f.log));
+        expect_lost(f.event_read_fd, "access", EBADF);
+        log_destroy(f.log);
+    }
+    close(path_fd);
+    close(read_fd);
     close(f.event_read_fd);
     close(f.event_write_fd);
 }
@@ -627,8 +657,27 @@ static void full_disk_is_waited_for(void **state)
     write_numbered(f.log, 1);
     assert_true(log_flush(f.log));
     assert_true(log_flush(f.log));
+    expect_blocked(f.event_read_fd, ENOSPC);
+    write_numbered(f.log, 2);
+    assert_true(log_flush(f.log));
     assert_string_equal(read_all(f.event_read_fd), "");
     close(fd);
+    end(&f);
+}
+
+static void what_was_gathered_is_forgotten(void **state)
+{
+    struct fixture f = make(CONFIG_LEVEL_INFO);
+
+    (void)state;
+    write_numbered(f.log, 7);
+    log_event(f.log, CONFIG_LEVEL_INFO, "early", END);
+    log_forget(f.log);
+    write_numbered(f.log, 8);
+    assert_false(log_flush(f.log));
+    assert_string_equal(read_all(f.event_read_fd), "");
+    assert_null(strstr(read_all(f.read_fd), "\"bytes_in\":7,"));
+    assert_non_null(strstr(text, "\"bytes_in\":8,"));
     end(&f);
 }
 
@@ -663,6 +712,7 @@ int main(void)
         cmocka_unit_test(lost_stream_is_told_on_the_other_once),
         cmocka_unit_test(closed_descriptor_is_told_and_not_taken_for_another),
         cmocka_unit_test(full_disk_is_waited_for),
+        cmocka_unit_test(what_was_gathered_is_forgotten),
         cmocka_unit_test(destroy_writes_the_rest),
     };
 

@@ -305,10 +305,36 @@ static int remove_directory(void **state)
     return rmdir(directory);
 }
 
+static void test_memory_of_a_check(void **state)
+{
+    static const struct {
+        const char *line;
+        uint64_t bytes;
+    } cases[] = {
+        {"a:" BCRYPT "\nb:" SHA512 "\nc:" SHA256 "\n", 0},
+        {"a:" BCRYPT "\nb:" YESCRYPT "\n", 1 << 20},
+        /* what mkpasswd chooses: 2^12 x 32 x 128 */
+        {"a:$y$j9T$abcdefghijkl$Ni6YAln6Uaif70x1WKWwiuo/LUf96t0/ZFkWikmeGE5\nb:" YESCRYPT "\n",
+         16 << 20},
+        {"a:$7$CU..../....abcdefghijkl$Ni6YAln6Uaif70x1WKWwiuo/LUf96t0/ZFkWikmeGE5\n", 64 << 20},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct secrets_paths paths = {.clients = path};
+        char *error = NULL;
+        write_file(path, cases[i].line, strlen(cases[i].line), 0600);
+        struct secrets *secrets = secrets_load(&paths, &error);
+        assert_non_null(secrets);
+        assert_int_equal(secrets_check_bytes(secrets), cases[i].bytes);
+        secrets_destroy(secrets);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clients_are_found),
+        cmocka_unit_test(test_memory_of_a_check),
         cmocka_unit_test(test_unknown_name_still_has_a_hash),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_names_have_a_bound_and_come_once),
