@@ -24,8 +24,8 @@ static bool fail_syntax(const char *file, const char *text, size_t bytes, const 
     bool secret = strncmp(path.bytes > 0 ? path.text : "", "upstreams", 9) == 0;
     const char *near = secret ? strstr(error->text, " near ") : NULL;
     size_t reason_bytes = near != NULL ? (size_t)(near - error->text) : strlen(error->text);
-    config_fail(ret_error, "%s:%d: %.*s%s%s%.*s", file, error->line > 0 ? error->line : 1, (int)shown,
-                shown > 0 ? path.text : "", shown > 0 ? ": " : "",
+    config_fail(ret_error, "%s:%d: %.*s%s%s%.*s", file, error->line > 0 ? error->line : 1,
+                (int)shown, shown > 0 ? path.text : "", shown > 0 ? ": " : "",
                 duplicate ? "expected each key once, found it again" : "expected JSON: ",
                 duplicate ? 0 : (int)reason_bytes, error->text);
     config_path_finish(&path);
@@ -102,8 +102,7 @@ bool config_file_read(const char *path, struct config_draft *draft, char **ret_e
             why = "it is a directory (a container engine makes one where the file to mount is "
                   "missing)";
         }
-        good = config_fail(ret_error, "%s: expected a file that can be read: %s", path,
-                           why);
+        good = config_fail(ret_error, "%s: expected a file that can be read: %s", path, why);
     } else if (bytes > CONFIG_FILE_BYTES_MAX) {
         good = config_fail(ret_error, "%s: expected a file of at most 1 MiB, found more", path);
     } else {

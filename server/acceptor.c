@@ -23,7 +23,7 @@ struct acceptor {
     bool paused;
     bool exhausted;    /* out of descriptors or memory, and said so */
     uint64_t retry_ns; /* when to try again; 0: at once */
-    char *path; /* of a unix: socket, else NULL */
+    char *path;        /* of a unix: socket, else NULL */
     struct unix_socket file;
     char address[CONFIG_SOCKET_PATH_MAX + 8];
 };
@@ -73,8 +73,7 @@ static int open_unix(struct acceptor *acceptor, const char *path, uint32_t mode,
     return fd;
 }
 
-static int open_listener(const struct config_listen *where, int socket_bytes,
-                         const char **ret_step)
+static int open_listener(const struct config_listen *where, int socket_bytes, const char **ret_step)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,

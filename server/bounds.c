@@ -189,7 +189,8 @@ bool bounds_fit_memory(uint64_t memory_bytes, uint64_t reserved_bytes, uint32_t 
 
     uint64_t share = CONNECTIONS_SHARE * hundredth;
     uint64_t each = CONNECTION_BYTES + header_bytes;
-    uint64_t socket = load->client_socket_bytes > 0 ? load->client_socket_bytes : CLIENT_SOCKET_LEAST;
+    uint64_t socket =
+        load->client_socket_bytes > 0 ? load->client_socket_bytes : CLIENT_SOCKET_LEAST;
     load->connections = lower(load->connections, share / (each + 2 * socket));
     if (load->client_socket_bytes == 0) {
         load->client_socket_bytes =

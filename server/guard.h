@@ -51,8 +51,8 @@ void guard_look_at(struct guard *guard, const struct acceptor *acceptor, bool fo
 
 /*
  * The next connection of the data port at ACCEPTOR, which has entered by the door; -1 where none
- * waits or the door is full; ACCEPTOR is then paused, unless WATCH. A connection beyond its client's share is
- * answered and closed here.
+ * waits or the door is full; ACCEPTOR is then paused, unless WATCH. A connection beyond its
+ * client's share is answered and closed here.
  */
 int guard_take(struct guard *guard, struct acceptor *acceptor, bool watch,
                struct sockaddr_storage *ret_peer, socklen_t *ret_peer_bytes, uint64_t now_ns);

@@ -5,8 +5,8 @@
  * Lines are gathered and written once a turn. A reader that does not read never holds the service
  * up: what does not fit into a bounded buffer (1 MiB) is dropped, in whole lines, and a later event
  * (`log_dropped`) says how many; where no line can be written, or lines are dropped, the other
- * stream is told at once (`log_blocked`). A stream that cannot be written at all is given up after one event
- * on the other (`log_lost`).
+ * stream is told at once (`log_blocked`). A stream that cannot be written at all is given up after
+ * one event on the other (`log_lost`).
  *
  * Strings may hold any bytes: what JSON cannot hold, what moves a terminal's cursor and each byte
  * that is not part of UTF-8 is written as \u00XX of that byte.

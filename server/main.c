@@ -12,8 +12,8 @@
 enum { EXIT_CONFIG = 1, EXIT_USAGE = 2 };
 
 /*
- * A standard stream that was closed has a number that the next file or socket would get, and with it
- * what is meant for the stream. "/" takes it, to which nothing can be written.
+ * A standard stream that was closed has a number that the next file or socket would get, and with
+ * it what is meant for the stream. "/" takes it, to which nothing can be written.
  */
 static void hold_standard_streams(void)
 {

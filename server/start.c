@@ -71,8 +71,8 @@ static const struct secrets *admin_secrets(void *context)
 
 /*
  * Buffers of 64 kB come and go with every request; the C library would give their memory back to
- * the kernel and ask for it again each time. Where memory is bounded it keeps less, and threads have
- * none of their own, nor stacks that take more addresses than they need.
+ * the kernel and ask for it again each time. Where memory is bounded it keeps less, and threads
+ * have none of their own, nor stacks that take more addresses than they need.
  */
 static void keep_memory(uint64_t bound_bytes)
 {

@@ -286,3 +286,29 @@ def test_heads_are_told(start_weir):
     for _ in range(3):
         weir.client()
     wait_until(lambda: weir.status()["buffers"]["head_bytes"] == 3 * 8192, "three heads may come")
+
+
+def test_who_is_idle_makes_room_for_who_comes(start_weir, upstream, held):
+    weir = start_weir({"connections": 3})
+    busy = weir.ask(held.url())
+    request = held.next()
+    idle = [weir.ask(upstream.url()) for _ in range(2)]
+    assert [client.read().status for client in idle] == [200, 200]
+    idle[0].ask("GET", fetch_target(upstream.url()))  # now the other one is idle for longer
+    assert idle[0].read().status == 200
+    assert connections(weir)["client"] == 3
+    newcomer = weir.ask(upstream.url("/new"))
+    assert newcomer.read().status == 200
+    idle[1].wait_end()
+    assert idle[0].ask("GET", fetch_target(upstream.url())).read().status == 200
+    request.answer()
+    assert busy.read().status == 200
+
+
+def test_a_full_house_of_idle_ones_is_left_alone_while_nobody_comes(start_weir, upstream):
+    weir = start_weir({"connections": 3})
+    clients = [weir.ask(upstream.url()) for _ in range(3)]
+    assert [client.read().status for client in clients] == [200] * 3
+    for _ in range(5):
+        for client in clients:
+            assert client.ask("GET", fetch_target(upstream.url())).read().status == 200

@@ -116,15 +116,17 @@ class Weir:
     """The running service, and the clients of the test."""
 
     def __init__(self, directory, config=None, flags=(), env=None, hosts=None, prepare=None,
-                 defaults=DEFAULT_FLAGS, nameserver=None):
+                 defaults=DEFAULT_FLAGS, nameserver=None, root=None):
         self.directory = directory
-        self.config_file = directory / "weir.json"
+        self.config_file = (directory if root is None else root.path) / "weir.json"
         self.clients = []
         self.admin_headers = []  # of every request to the admin port
         self.expected_exit = 0
         self.told_to_end = False
         self.write_config(config or {})
         command = [BINARY, "--config", str(self.config_file), *defaults, *flags]
+        if root is not None:
+            command = root.command("--config", "/weir.json", *defaults, *flags)
         if hosts is not None:
             (directory / "hosts").write_text(hosts)
             (directory / "nsswitch.conf").write_text("hosts: files\n")

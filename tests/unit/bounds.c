@@ -181,7 +181,8 @@ static void much_memory_lowers_nothing(void **state)
 static void little_that_is_wanted_stays(void **state)
 {
     (void)state;
-    struct bounds_load load = {.connections = 4, .requests = 3, .hosts = 2, .buffer_bytes = 1 << 20};
+    struct bounds_load load = {
+        .connections = 4, .requests = 3, .hosts = 2, .buffer_bytes = 1 << 20};
     assert_true(bounds_fit_memory(BOUNDS_MEMORY_LEAST, 0, 65536, &load));
     assert_int_equal(load.connections, 4);
     assert_int_equal(load.requests, 3);
