@@ -244,14 +244,10 @@ int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
     return -1;
 }
 
-bool acceptor_is_wanted(struct acceptor *acceptor)
+bool acceptor_is_wanted(const struct acceptor *acceptor)
 {
     struct pollfd waiting = {.fd = acceptor->fd, .events = POLLIN};
-    if (acceptor->ready && acceptor->retry_ns == 0) {
-        acceptor->ready = poll(&waiting, 1, 0) > 0;
-        return acceptor->ready;
-    }
-    return false;
+    return poll(&waiting, 1, 0) > 0;
 }
 
 void acceptor_pause(struct acceptor *acceptor, bool paused)

@@ -46,8 +46,8 @@ bool acceptor_place(const struct acceptor *acceptor, struct sockaddr_storage *re
 int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                   socklen_t *ret_peer_bytes, uint64_t now_ns);
 
-/* Whether somebody wants to come in. */
-bool acceptor_is_wanted(struct acceptor *acceptor);
+/* Whether somebody waits to come in. */
+bool acceptor_is_wanted(const struct acceptor *acceptor);
 
 /* While paused, connections wait in the kernel. */
 void acceptor_pause(struct acceptor *acceptor, bool paused);

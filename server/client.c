@@ -253,7 +253,7 @@ static enum MHD_Result send_answer(struct client *client)
             return MHD_NO;
         }
         exchange_answer_fields(client->exchange, on_answer_field, &writer);
-        if (answer.close) {
+        if (answer.close || frontend->is_crowded) {
             (void)MHD_add_response_header(writer.response, "Connection", "close");
         }
         if (attempt == 0 && writer.bytes > head_room(client)) {

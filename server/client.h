@@ -30,9 +30,10 @@ struct client {
     TAILQ_ENTRY(client) in_gone;
     TAILQ_ENTRY(client) in_idle;
     int fd;
-    bool is_gone; /* in the list of those that have left */
-    bool is_idle; /* in the list of those that are between two requests */
+    bool is_gone;    /* in the list of those that have left */
+    bool is_idle;    /* in the list of those that are between two requests */
     bool makes_room; /* cut so that another may come in */
+    uint64_t idle_since_ns;
     bool suspended;
     bool head_only; /* the request's body has not been let in yet */
     bool is_cut;
@@ -52,6 +53,7 @@ struct frontend {
     TAILQ_HEAD(, client) all;
     TAILQ_HEAD(, client) gone;
     TAILQ_HEAD(, client) idle; /* the longest idle first */
+    bool is_crowded;
     unsigned making_room;
     unsigned clients;
     unsigned suspended;

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define ROOM_CLIENTS 64
+#define ROOM_NS (UINT64_C(500) * 1000000) /* idle for less: its next request may be on its way */
 
 void frontend_mark_dirty(struct room *room)
 {
@@ -41,6 +42,7 @@ void frontend_set_idle(struct client *client, bool idle)
     }
     client->is_idle = idle;
     if (idle) {
+        client->idle_since_ns = frontend->now_ns;
         TAILQ_INSERT_TAIL(&frontend->idle, client, in_idle);
     } else {
         TAILQ_REMOVE(&frontend->idle, client, in_idle);
@@ -249,11 +251,13 @@ static bool is_silent(int fd)
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
-void frontend_make_room(struct frontend *frontend)
+void frontend_make_room(struct frontend *frontend, bool crowded)
 {
     struct client *client;
+    frontend->is_crowded = crowded;
     TAILQ_FOREACH (client, &frontend->idle, in_idle) {
-        if (frontend->making_room > 0) {
+        if (!crowded || frontend->making_room > 0 ||
+            client->idle_since_ns + ROOM_NS > frontend->now_ns) {
             return;
         }
         if (is_silent(client->fd)) {
@@ -276,7 +280,13 @@ void frontend_drain(struct frontend *frontend)
 
 uint64_t frontend_next_ns(const struct frontend *frontend)
 {
-    return wheel_next_ns(&frontend->wheel);
+    const struct client *idle = TAILQ_FIRST(&frontend->idle);
+    uint64_t room_ns = UINT64_MAX;
+    if (frontend->is_crowded && idle != NULL) {
+        room_ns = idle->idle_since_ns + ROOM_NS;
+    }
+    uint64_t wheel_ns = wheel_next_ns(&frontend->wheel);
+    return room_ns < wheel_ns ? room_ns : wheel_ns;
 }
 
 /* --- set-up --- */

@@ -58,8 +58,11 @@ bool frontend_run(struct frontend *frontend, uint64_t now_ns);
 /* Whether connections are idle between requests. */
 bool frontend_has_idle(const struct frontend *frontend);
 
-/* Closes the one that has been so the longest, for somebody who wants to come in. */
-void frontend_make_room(struct frontend *frontend);
+/*
+ * Where it is CROWDED (somebody waits to come in and there is no room) the connection that has been
+ * idle the longest is closed, and those that are answered close afterwards.
+ */
+void frontend_make_room(struct frontend *frontend, bool crowded);
 
 /*
  * Closes the connections that are idle between requests; the others close after their present one,

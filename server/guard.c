@@ -175,15 +175,14 @@ static void refuse(struct guard *guard, int fd, const struct sockaddr *peer, soc
     log_write_request(guard->log, &line);
 }
 
-int guard_take(struct guard *guard, struct acceptor *acceptor, bool watch,
-               struct sockaddr_storage *ret_peer, socklen_t *ret_peer_bytes, uint64_t now_ns)
+int guard_take(struct guard *guard, struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
+               socklen_t *ret_peer_bytes, uint64_t now_ns)
 {
     for (int refused = 0; refused < REFUSED_IN_A_TURN; refused++) {
-        bool full = door_is_full(guard->door);
-        acceptor_pause(acceptor, full && !watch);
-        if (full) {
+        if (door_is_full(guard->door)) {
             return -1;
         }
+        acceptor_pause(acceptor, false);
         int fd = acceptor_take(acceptor, ret_peer, ret_peer_bytes, now_ns);
         if (fd < 0) {
             return -1;

@@ -51,11 +51,11 @@ void guard_look_at(struct guard *guard, const struct acceptor *acceptor, bool fo
 
 /*
  * The next connection of the data port at ACCEPTOR, which has entered by the door; -1 where none
- * waits or the door is full; ACCEPTOR is then paused, unless WATCH. A connection beyond its
+ * waits or the door is full. A connection beyond its
  * client's share is answered and closed here.
  */
-int guard_take(struct guard *guard, struct acceptor *acceptor, bool watch,
-               struct sockaddr_storage *ret_peer, socklen_t *ret_peer_bytes, uint64_t now_ns);
+int guard_take(struct guard *guard, struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
+               socklen_t *ret_peer_bytes, uint64_t now_ns);
 
 /* Goes on with what the threads have checked, and closes what is to be closed. */
 bool guard_run(struct guard *guard, uint64_t now_ns);

@@ -116,15 +116,15 @@ static void accept_clients(struct server *server)
     struct lobby_guest waited;
     enum lobby_wish wish;
     socklen_t bytes;
+    bool crowded = false;
     int fd;
     while (lobby_take(server->lobby, server->now_ns, &waited, &wish)) {
         server_let_in(server, &waited, wish);
     }
-    bool idle = frontend_has_idle(server->frontend);
     for (size_t i = 0; i < server->config->listen_count; i++) {
         struct acceptor *acceptor = server->acceptors[i];
         for (int taken = 0; taken < ACCEPTS; taken++) {
-            fd = guard_take(server->guard, acceptor, idle, &peer, &bytes, server->now_ns);
+            fd = guard_take(server->guard, acceptor, &peer, &bytes, server->now_ns);
             if (fd < 0) {
                 break;
             }
@@ -133,10 +133,13 @@ static void accept_clients(struct server *server)
                 server_let_in(server, &guest, wish);
             }
         }
-        if (idle && door_is_full(guard_door(server->guard)) && acceptor_is_wanted(acceptor)) {
-            frontend_make_room(server->frontend);
-        }
+        bool full = door_is_full(guard_door(server->guard));
+        bool wanted = full && acceptor_is_wanted(acceptor);
+        crowded = crowded || wanted;
+        /* Who comes is of interest while somebody could make room, until that is known. */
+        acceptor_pause(acceptor, full && (wanted || !frontend_has_idle(server->frontend)));
     }
+    frontend_make_room(server->frontend, crowded);
     for (int taken = 0; taken < ACCEPTS; taken++) {
         fd = acceptor_take(server->admin_acceptor, &peer, &bytes, server->now_ns);
         if (fd < 0) {
