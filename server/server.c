@@ -18,13 +18,48 @@
  */
 #include "server/server_state.h"
 
+#include "server/notify.h"
+
+#include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define STEPS        4096 /* through steps 1 to 3 in one round */
 #define ROUNDS       4    /* through steps 0 to 5 in one turn */
 #define ACCEPTS      256  /* connections taken from one listener in one turn */
 #define LOG_RETRY_NS (UINT64_C(100) * 1000000)
+#define STOP_NS      (UINT64_C(5) * 1000000000) /* for what is left to do after the drain */
+
+/* --- the service manager --- */
+
+static void tell_manager(struct server *server, const char *state)
+{
+    if (!notify_send(state)) {
+        log_event(server->log, CONFIG_LEVEL_WARNING, "notify_failed", "reason", strerror(errno),
+                  NULL);
+    }
+}
+
+/* It must not end us before the drain does. */
+static void tell_manager_of_drain(struct server *server)
+{
+    char state[64];
+    snprintf(state, sizeof state, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+             (server->config->timeouts.drain_ns + STOP_NS) / 1000);
+    tell_manager(server, state);
+}
+
+static void reload(struct server *server)
+{
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, server->now_ns / 1000);
+    tell_manager(server, state);
+    server_reload_config(server);
+    tell_manager(server, "READY=1");
+}
 
 /* --- signals --- */
 
@@ -61,6 +96,7 @@ static void begin_drain(struct server *server, const char *asked_by)
     frontend_drain(server->frontend);
     tunnels_drain(server->tunnels);
     log_event(server->log, CONFIG_LEVEL_INFO, "draining", "asked_by", asked_by, NULL);
+    tell_manager_of_drain(server);
 }
 
 static void stop(struct server *server, int exit_status, const char *how)
@@ -189,7 +225,7 @@ static bool turn(struct server *server)
     accept_clients(server);
     if (server->asked_to_reload) {
         server->asked_to_reload = false;
-        server_reload_config(server); /* before the rounds: a raised limit starts who waits */
+        reload(server); /* before the rounds: a raised limit starts who waits */
     }
     for (int round = 0; worked && round < ROUNDS; round++) {
         worked = guard_run(server->guard, server->now_ns);
@@ -251,6 +287,7 @@ int server_run(struct server *server)
     bool more = true;
     server->is_running = true;
     log_event(server->log, CONFIG_LEVEL_INFO, "ready", "version", WEIR_VERSION, NULL);
+    tell_manager(server, "READY=1");
     while (server->is_running) {
         if (!more) {
             arm_timer(server);
