@@ -62,3 +62,68 @@ debian_copy_tree() {
     tar -C "$STEPS_ROOT" --exclude=./.git --exclude=./build --exclude=__pycache__ -cf - . |
         tar -C "$1" --no-same-owner -xf -
 }
+
+# debian_boot DIRECTORY: starts the root's own systemd, which must be installed there, with its own
+# processes, mounts, cgroups and a network that is only loopback; waits until it is up. debian_in
+# runs commands in it, debian_halt ends it and all that it started. One at a time.
+debian_boot() {
+    local root=$1 deadline=$((SECONDS + 60))
+    DEBIAN_CGROUP="weir-$$-$RANDOM"
+    # shellcheck disable=SC2016 # the inner shells expand them
+    unshare --mount --propagation private bash -c '
+        set -e
+        mount -t cgroup2 none "$1/mnt"
+        mkdir "$1/mnt/$2"
+        echo $$ >"$1/mnt/$2/cgroup.procs"
+        umount "$1/mnt"
+        exec unshare --mount --cgroup --pid --fork --kill-child --uts --ipc --net bash -c '\''
+            set -e
+            root=$1
+            mount --bind "$root" "$root"
+            mount -t proc proc "$root/proc"
+            mount -t sysfs -o ro sysfs "$root/sys"
+            mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+            mount -t tmpfs -o mode=755 tmpfs "$root/run"
+            mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+            mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+            for name in null zero full random urandom tty console; do
+                touch "$root/dev/$name"
+                mount --bind "/dev/${name/console/null}" "$root/dev/$name"
+            done
+            ln -s /proc/self/fd "$root/dev/fd"
+            mkdir "$root/dev/shm" "$root/dev/pts"
+            mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+            exec chroot "$root" env -i container=weir PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+                /lib/systemd/systemd --log-target=journal systemd.unit=multi-user.target
+        '\'' - "$1"
+    ' - "$root" "$DEBIAN_CGROUP" </dev/null >"$root.boot" 2>&1 &
+    DEBIAN_BOOT=$!
+    until DEBIAN_INIT="$(pgrep -P "$DEBIAN_BOOT")" &&
+        [[ $(debian_in systemctl is-system-running 2>/dev/null) =~ ^(running|degraded)$ ]]; do
+        if ((SECONDS > deadline)) || ! kill -0 "$DEBIAN_BOOT"; then
+            steps_say "The systemd in $root did not start:"
+            cat -- "$root.boot" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# debian_in COMMAND...: runs it as root beside the systemd that debian_boot has started.
+debian_in() {
+    nsenter --target "$DEBIAN_INIT" --mount --pid --uts --ipc --net --cgroup --root --wd env -i \
+        HOME=/root LANG=C.UTF-8 TERM=dumb DEBIAN_FRONTEND=noninteractive \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@" </dev/null
+}
+
+debian_halt() {
+    if [[ -n ${DEBIAN_BOOT:-} ]]; then
+        kill -KILL "$DEBIAN_INIT" 2>/dev/null || true
+        wait "$DEBIAN_BOOT" 2>/dev/null || true
+        # shellcheck disable=SC2016 # the inner shell expands it
+        unshare --mount --propagation private bash -c '
+            mount -t cgroup2 none /mnt && find "/mnt/$1" -depth -type d -exec rmdir {} +
+        ' - "$DEBIAN_CGROUP" || true
+        DEBIAN_BOOT=
+    fi
+}
