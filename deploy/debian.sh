@@ -86,14 +86,20 @@ debian_boot() {
             mount -t tmpfs -o mode=755 tmpfs "$root/run"
             mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
             mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-            for name in null zero full random urandom tty console; do
-                touch "$root/dev/$name"
-                mount --bind "/dev/${name/console/null}" "$root/dev/$name"
+            # Nodes of its own: systemd changes the modes of what it finds.
+            for node in null:1:3 console:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
+                IFS=: read -r name major minor <<<"$node"
+                mknod --mode=666 "$root/dev/$name" c "$major" "$minor"
             done
             ln -s /proc/self/fd "$root/dev/fd"
+            ln -s pts/ptmx "$root/dev/ptmx"
             mkdir "$root/dev/shm" "$root/dev/pts"
             mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-            exec chroot "$root" env -i container=weir PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+            cd "$root"
+            pivot_root . mnt # not chroot: services are to have mounts of their own
+            umount -l mnt
+            mount --make-rshared / # as systemd itself does where it is not in a container
+            exec env -i container=weir PATH=/usr/sbin:/usr/bin:/sbin:/bin \
                 /lib/systemd/systemd --log-target=journal systemd.unit=multi-user.target
         '\'' - "$1"
     ' - "$root" "$DEBIAN_CGROUP" </dev/null >"$root.boot" 2>&1 &
