@@ -1,0 +1,41 @@
+"""Fixtures for the tests that play the manifests as pods. deploy/pod-test runs them, and names the
+images by WEIR_IMAGE and WEIR_APP_IMAGE."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pod import Pod  # noqa: E402
+from test_kubernetes import shipped  # noqa: E402
+
+IMAGES = {"weir": os.environ.get("WEIR_IMAGE", ""), "app": os.environ.get("WEIR_APP_IMAGE", "")}
+
+
+def pytest_configure():
+    if not all(IMAGES.values()):
+        pytest.exit("WEIR_IMAGE and WEIR_APP_IMAGE name no images: run deploy/pod-test", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def objects():
+    return shipped()
+
+
+@pytest.fixture
+def create(objects, tmp_path):
+    """Creates the pod of the sample of that name."""
+    created = []
+
+    def create(name):
+        things = {thing["metadata"]["name"]: thing for thing in objects}
+        config_maps = [thing for thing in objects if thing["kind"] == "ConfigMap"]
+        created.append(Pod(things[name], config_maps, IMAGES, tmp_path / f"{name}.yaml"))
+        return created[-1]
+
+    yield create
+    for pod in created:
+        pod.remove()
