@@ -21,10 +21,24 @@ new_upstream = fixtures.new_upstream
 pytest_configure = fixtures.pytest_configure
 start_weir = fixtures.start_weir
 
-from tools import KUBERNETES  # noqa: E402
+from tools import KUBERNETES, POD_NAMES, pod_of, shipped  # noqa: E402
 
 
 @pytest.fixture
 def kubernetes(tmp_path):
     """A copy of deploy/kubernetes."""
     return Path(shutil.copytree(KUBERNETES, tmp_path / "kubernetes"))
+
+
+@pytest.fixture(scope="session")
+def objects():
+    return shipped()
+
+
+@pytest.fixture(scope="session")
+def pods(objects):
+    """The pods of the samples by their names."""
+    found = {thing["metadata"]["name"]: pod_of(thing) for thing in objects
+             if thing["kind"] != "ConfigMap"}
+    assert tuple(sorted(found)) == POD_NAMES
+    return found

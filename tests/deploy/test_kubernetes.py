@@ -5,11 +5,10 @@ import re
 
 import pytest
 import yaml
-from tools import KUBERNETES, kustomized, output_of, wrong_in
+from tools import (KUBERNETES, POD_NAMES, WITHOUT_NATIVE, container_of, containers_of, kustomized,
+                   of_kind, output_of, pod_of, variables, wrong_in)
 
 PATCH = KUBERNETES / "sidecar.yaml"
-WITHOUT_NATIVE = KUBERNETES / "job-without-native-sidecar.yaml"
-POD_NAMES = ("app", "fetch", "fetch-and-quit")
 IMAGE = "weir:0.1.0"
 
 # An application that knows nothing of Weir, with all that a patch could take from it.
@@ -29,47 +28,6 @@ spec:
         - {name: app, image: own, env: [{name: OWN, value: kept}]}
         - {name: other, image: own}
 """
-
-
-def shipped():
-    """Every object that is meant to be applied."""
-    return [*kustomized(KUBERNETES), yaml.safe_load(WITHOUT_NATIVE.read_text())]
-
-
-def of_kind(kind, objects):
-    return next(thing for thing in objects if thing["kind"] == kind)
-
-
-def pod_of(thing):
-    return thing["spec"]["template"]["spec"]
-
-
-def containers_of(pod):
-    return [*pod.get("initContainers", []), *pod["containers"]]
-
-
-def container_of(pod, name):
-    found = [container for container in containers_of(pod) if container["name"] == name]
-    assert len(found) == 1, f"{name}: {found}"
-    return found[0]
-
-
-def variables(container):
-    return {entry["name"]: entry["value"] for entry in container["env"]}
-
-
-@pytest.fixture(scope="module")
-def objects():
-    return shipped()
-
-
-@pytest.fixture(scope="module")
-def pods(objects):
-    """The pods of the samples by their names."""
-    found = {thing["metadata"]["name"]: pod_of(thing) for thing in objects
-             if thing["kind"] != "ConfigMap"}
-    assert tuple(sorted(found)) == POD_NAMES
-    return found
 
 
 @pytest.fixture(scope="module")

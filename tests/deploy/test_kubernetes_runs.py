@@ -6,8 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from test_kubernetes import POD_NAMES, container_of, objects, of_kind, pods, variables  # noqa: F401
-from tools import KUBERNETES
+from tools import KUBERNETES, POD_NAMES, container_of, of_kind, variables
 from waiting import DEADLINE_S
 from weir import BINARY, environment, run_weir
 
@@ -52,7 +51,7 @@ class Sidecar:
 
 
 @pytest.fixture
-def start(start_weir, objects, pods):  # noqa: F811
+def start(start_weir, objects, pods):
     """Starts the sidecar of a sample, with the settings that it has there."""
     started = []
 

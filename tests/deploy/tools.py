@@ -14,6 +14,9 @@ KUBERNETES = DEPLOY / "kubernetes"
 MODULES = ROOT / "build" / "deploy" / "node_modules"  # tests/run puts them there
 DEADLINE_S = 120
 
+WITHOUT_NATIVE = KUBERNETES / "job-without-native-sidecar.yaml"
+POD_NAMES = ("app", "fetch", "fetch-and-quit")  # the samples
+
 
 def run(*command, text=None, env=None):
     """Runs a tool to its end, with TEXT as its input. One that is missing is an error: nothing is
@@ -44,3 +47,33 @@ def wrong_in(objects):
     done = node(HERE / "kubernetes.cjs", text=json.dumps(objects))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+# Looking into manifests.
+
+
+def shipped():
+    """Every object that is meant to be applied."""
+    return [*kustomized(KUBERNETES), yaml.safe_load(WITHOUT_NATIVE.read_text())]
+
+
+def of_kind(kind, objects):
+    return next(thing for thing in objects if thing["kind"] == kind)
+
+
+def pod_of(thing):
+    return thing["spec"]["template"]["spec"]
+
+
+def containers_of(pod):
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def container_of(pod, name):
+    found = [container for container in containers_of(pod) if container["name"] == name]
+    assert len(found) == 1, f"{name}: {found}"
+    return found[0]
+
+
+def variables(container):
+    return {entry["name"]: entry["value"] for entry in container["env"]}

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from pod import Pod  # noqa: E402
-from test_kubernetes import shipped  # noqa: E402
+from tools import shipped  # noqa: E402
 
 IMAGES = {"weir": os.environ.get("WEIR_IMAGE", ""), "app": os.environ.get("WEIR_APP_IMAGE", "")}
 

@@ -12,10 +12,9 @@ import yaml
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "integration"), str(TESTS / "deploy")]
 
-from test_kubernetes import container_of, containers_of, pod_of, variables  # noqa: E402
+from tools import container_of, containers_of, pod_of  # noqa: E402
 from waiting import DEADLINE_S, wait_until  # noqa: E402
 
-UPSTREAM_NAME = "upstream.test"
 UPSTREAM_PORT = 8000
 
 
@@ -35,10 +34,10 @@ def as_pod(thing, images):
     """THING's pod as podman 4.3 takes it. It waits for a sidecar to end, runs no probes, and knows
     no Job."""
     spec = copy.deepcopy(pod_of(thing))
-    # The upstream is in the pod, at an address that Weir does not ask by itself.
-    spec["hostAliases"] = [{"ip": "127.0.0.1", "hostnames": [UPSTREAM_NAME]}]
+    name = thing["metadata"]["name"]
+    # The pod's own name, where the upstream is: an address that Weir does not ask by itself.
+    set_variable(container_of(spec, "app"), "URL", f"http://{name}:{UPSTREAM_PORT}/")
     set_variable(container_of(spec, "weir"), "WEIR_ALLOW_PRIVATE", "true")
-    set_variable(container_of(spec, "app"), "URL", f"http://{UPSTREAM_NAME}:{UPSTREAM_PORT}/")
     spec["containers"] = containers_of(spec)
     spec.pop("initContainers", None)
     for container in spec["containers"]:
@@ -47,8 +46,7 @@ def as_pod(thing, images):
         for key in ("restartPolicy", "startupProbe", "readinessProbe", "livenessProbe"):
             container.pop(key, None)
     spec["restartPolicy"] = "Never"
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": thing["metadata"]["name"]},
-            "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 class Pod:
