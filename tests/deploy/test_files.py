@@ -143,9 +143,7 @@ def test_a_broken_script_is_found(tmp_path, good, bad):
 
 @pytest.mark.parametrize("good, bad", [
     ("runs-on: ", "run-on: "),
-    ("ubuntu-latest", "ubuntu-newest"),
     ("${{ matrix.debian }}", "${{ matrix.release }}"),
-    ("contents: read", "content: read"),
 ])
 def test_a_broken_workflow_is_found(tmp_path, good, bad):
     assert actionlint(spoilt(tmp_path, WORKFLOWS[0], good, bad)).returncode == 1
