@@ -135,7 +135,10 @@ class Weir:
             (directory / "resolv.conf").write_text(f"nameserver {nameserver}\n")
             (directory / "nsswitch.conf").write_text("hosts: dns\n")
             command = ["unshare", "--mount", "sh", "-c", BY_OWN_NAMESERVER.format(directory), *command]
-        self.process = subprocess.Popen(command, env=environment(env), stdin=subprocess.DEVNULL,
+        self._run(command, environment(env), prepare)
+
+    def _run(self, command, env, prepare=None):
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         preexec_fn=prepare)
         self.log = Lines(self.process.stdout)
