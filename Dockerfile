@@ -26,13 +26,12 @@ RUN cmake --preset release -D BUILD_TESTING=ON -D PYTEST=none && cmake --build b
     ctest --test-dir build/release --output-on-failure --no-tests=error -R '^(unit|model|fuzz)_'
 
 # The root of the image: every library where the loader looks for it, under the name by which it
-# is asked for. Without nsswitch.conf, /etc/hosts would not come before DNS.
+# is asked for.
 RUN mkdir -p /image/etc/ssl/certs /image/etc/weir && \
     ldd build/release/weir | grep -o '/[^ ]*' | xargs cp --dereference --parents -t /image && \
     cp --dereference /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ && \
     echo 'weir:x:65532:65532::/:/usr/bin/weir' >/image/etc/passwd && \
     echo 'weir:x:65532:' >/image/etc/group && \
-    echo 'hosts: files dns' >/image/etc/nsswitch.conf && \
     echo '{}' >/image/etc/weir/weir.json && \
     install -D --strip build/release/weir /binary/usr/bin/weir && \
     cp -a /binary/. /image/ && chroot /image /usr/bin/weir --config /etc/weir/weir.json --check-config && \

@@ -36,7 +36,7 @@ def run_options(variables, options):
 
 def run_image(*flags, variables=None, options=()):
     """Runs the image until it ends by itself."""
-    return podman("run", "--rm", *run_options(variables or {}, options), IMAGE, *flags, check=False)
+    return podman("run", "--rm", "--timeout", int(DEADLINE_S), *run_options(variables or {}, options), IMAGE, *flags, check=False)
 
 
 def mounted(source, target):

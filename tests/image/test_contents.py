@@ -8,7 +8,7 @@ from container import IMAGE, podman
 
 BYTES_MAX = 40_000_000
 
-OTHER_FILES = {"usr/bin/weir", "etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/weir/weir.json",
+OTHER_FILES = {"usr/bin/weir", "etc/passwd", "etc/group", "etc/weir/weir.json",
                "etc/ssl/certs/ca-certificates.crt"}
 
 
