@@ -128,8 +128,10 @@ def test_names_are_looked_up_in_hosts_before_dns(start, new_upstream):
 # Health, signals, process 1.
 
 def test_the_health_check_says_ready(start, image):
-    done = health(start(), image)
+    container = start()
+    done = health(container, image)
     assert done.returncode == 0, done.stderr
+    assert container.exec("weir", "check").stdout == done.stdout == "ready\n"  # by its name, too
 
 
 @pytest.mark.parametrize("variables", [{"WEIR_ADMIN": "0.0.0.0:9902"}, {"WEIR_ADMIN": "[::1]:9903"}])
