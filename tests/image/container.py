@@ -11,7 +11,7 @@ from weir import Weir, environment
 IMAGE = os.environ.get("WEIR_IMAGE", "")
 BUILD_IMAGE = os.environ.get("WEIR_BUILD_IMAGE", "")  # in which it was built: it has a shell, and curl
 
-HARDENED = ["--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL",
+HARDENED = ["--pull=never", "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL",
             "--security-opt", "no-new-privileges", "--memory", "64m", "--pids-limit", "100",
             # podman leaves them to systemd; the tests run what the image says themselves.
             "--no-healthcheck"]

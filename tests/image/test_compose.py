@@ -39,7 +39,7 @@ def test_the_application_reaches_its_site_through_weir(start, new_upstream, serv
     assert kind == "CMD" and weir.exec(*command).returncode == 0
 
     # In place of the application's own image: it has the same curl, but no other way to the site.
-    done = podman("run", "--rm", "--network=host", "--add-host=weir:127.0.0.1",
+    done = podman("run", "--rm", "--pull=never", "--network=host", "--add-host=weir:127.0.0.1",
                   *(f"--env={name}={value}" for name, value in app["environment"].items()),
                   mounted(authority.file, ROOTS), "--entrypoint=curl", BUILD_IMAGE, *app["command"])
 

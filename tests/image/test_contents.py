@@ -4,7 +4,7 @@ import ssl
 import stat
 import subprocess
 
-from container import IMAGE, podman
+from container import run_image
 
 BYTES_MAX = 40_000_000
 
@@ -71,7 +71,7 @@ def test_its_labels_are_true(image):
     labels = {name.removeprefix("org.opencontainers.image."): value
               for name, value in image["Labels"].items()}
     assert labels["title"] == "Weir" and labels["licenses"] == "MIT" and labels["description"]
-    version = podman("run", "--rm", "--network", "none", "--no-healthcheck", IMAGE, "--version").stdout
+    version = run_image("--version").stdout
     assert version.strip() == "weir " + labels["version"]
 
 

@@ -125,6 +125,21 @@ def test_names_are_looked_up_in_hosts_before_dns(start, new_upstream):
         names.stop()
 
 
+def test_it_lives_within_a_small_memory(start, new_upstream):
+    """More clients, and more for them, than fit: it says no to some, and the kernel kills nobody."""
+    upstream = new_upstream()
+    upstream.body = b"x" * 2_000_000
+    container = start("--limit", "500", options=["--memory", "32m"])
+    clients = [container.ask(upstream.url(f"/{number}")) for number in range(300)]
+    for client in clients:
+        answer = client.read()
+        assert answer is not None and answer.complete and answer.status in (200, 503), answer
+        assert answer.status == 503 or answer.body == upstream.body
+        client.close()
+    assert container.fetch(upstream.url()).status == 200
+    assert container.inspect()["State"]["OOMKilled"] is False
+
+
 # Health, signals, process 1.
 
 def test_the_health_check_says_ready(start, image):
