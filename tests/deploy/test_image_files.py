@@ -1,4 +1,5 @@
-"""deploy/compose.yaml, by the program that reads it; the Dockerfile and .dockerignore, by what they name."""
+"""deploy/compose.yaml, by the program that reads it; the Dockerfile and .dockerignore, by what they
+name."""
 
 import re
 import subprocess
@@ -63,7 +64,7 @@ def test_compose_gives_the_application_no_other_way_out(services):
     assert "weir" in variables["no_proxy"].split(",")
 
 
-def test_the_context_holds_what_the_dockerfile_copies(tmp_path):
+def test_the_context_holds_what_the_dockerfile_copies():
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     names = {name for line in copied for name in line.split()}
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines()

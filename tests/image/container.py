@@ -11,8 +11,8 @@ from weir import Weir, environment
 IMAGE = os.environ.get("WEIR_IMAGE", "")
 BUILD_IMAGE = os.environ.get("WEIR_BUILD_IMAGE", "")  # in which it was built: it has a shell, and curl
 
-HARDENED = ["--pull=never", "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL",
-            "--security-opt", "no-new-privileges", "--memory", "64m", "--pids-limit", "100",
+HARDENED = ["--pull=never", "--network=host", "--read-only", "--read-only-tmpfs=false",
+            "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=64m", "--pids-limit=100",
             # podman leaves them to systemd; the tests run what the image says themselves.
             "--no-healthcheck"]
 
@@ -36,7 +36,8 @@ def run_options(variables, options):
 
 def run_image(*flags, variables=None, options=()):
     """Runs the image until it ends by itself."""
-    return podman("run", "--rm", "--timeout", int(DEADLINE_S), *run_options(variables or {}, options), IMAGE, *flags, check=False)
+    options = ["--rm", "--timeout", int(DEADLINE_S), *options]
+    return podman("run", *run_options(variables or {}, options), IMAGE, *flags, check=False)
 
 
 def mounted(source, target):
