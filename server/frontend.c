@@ -144,8 +144,9 @@ static struct room *choose_room(struct frontend *frontend)
 }
 
 void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
-                  socklen_t bytes)
+                  socklen_t bytes, uint64_t now_ns)
 {
+    frontend->now_ns = now_ns; /* what it was may be long ago */
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL || uv_poll_init(frontend->loop, &client->hangup, fd) < 0) {
         free(client);

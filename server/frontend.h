@@ -50,7 +50,7 @@ void frontend_destroy(struct frontend *frontend);
 
 /* Takes over the connected FD, which entered by the door, whatever comes of it. */
 void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
-                  socklen_t bytes);
+                  socklen_t bytes, uint64_t now_ns);
 
 /* Does what can be done now. Returns true where it did something. */
 bool frontend_run(struct frontend *frontend, uint64_t now_ns);

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from client import Client, target_for
+from test_hardening import wait_asleep
 from test_limits import in_order
 from waiting import DEADLINE_S, wait_until
 from weir import BINARY, limited, run_weir
@@ -311,3 +312,14 @@ def test_few_descriptors_from_the_start_still_serve_or_say_so(upstream, tmp_path
                          capture_output=True, text=True, timeout=DEADLINE_S, preexec_fn=prepare,
                          check=False)
     assert ran.returncode == 1 and ran.stderr.strip()
+
+
+def test_a_request_after_a_long_rest_is_answered(start_weir, upstream):
+    """Nothing has happened for longer than timeouts.head, and the request comes with its connection."""
+    weir = start_weir({"timeouts": {"head": "200ms"}})
+    for _ in range(3):
+        wait_asleep(weir)
+        os.kill(weir.process.pid, signal.SIGSTOP)
+        client = weir.ask(upstream.url())
+        os.kill(weir.process.pid, signal.SIGCONT)
+        assert client.read().status == 200
