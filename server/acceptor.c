@@ -1,5 +1,6 @@
 #include "server/acceptor.h"
 
+#include "server/bounds.h"
 #include "server/unix_socket.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ struct acceptor {
     uv_poll_t poll;
     struct log *log;
     int fd;
-    int socket_bytes;
+    uint32_t socket_bytes;
     bool ready;
     bool paused;
     bool exhausted;    /* out of descriptors or memory, and said so */
@@ -41,15 +42,6 @@ static void watch(struct acceptor *acceptor)
         uv_poll_stop(&acceptor->poll);
     } else {
         uv_poll_start(&acceptor->poll, UV_READABLE, on_ready);
-    }
-}
-
-/* Connections of a TCP listener have what it has; a unix: one's only send from their own room. */
-static void bound_buffers(int fd, int bytes)
-{
-    if (bytes > 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     }
 }
 
@@ -92,7 +84,7 @@ static int open_listener(const struct config_listen *where, int socket_bytes, co
     if (fd >= 0) {
         *ret_step = "cannot listen";
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        bound_buffers(fd, socket_bytes);
+        bounds_set_socket(fd, socket_bytes);
         if (found->ai_family == AF_INET6) {
             (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
         }
@@ -135,7 +127,7 @@ struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *wh
     struct acceptor *acceptor = calloc(1, sizeof *acceptor);
     int fd = acceptor == NULL      ? -1
              : where->path != NULL ? open_unix(acceptor, where->path, socket_mode, &step)
-                                   : open_listener(where, (int)socket_bytes, &step);
+                                   : open_listener(where, socket_bytes, &step);
     if (fd < 0 || uv_poll_init(loop, &acceptor->poll, fd) < 0) {
         snprintf(error, size, "%s: %s%s%s", where->text, step, errno != 0 ? ": " : "",
                  errno != 0 ? strerror(errno) : "");
@@ -150,7 +142,7 @@ struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *wh
     }
     acceptor->log = log;
     acceptor->fd = fd;
-    acceptor->socket_bytes = (int)socket_bytes;
+    acceptor->socket_bytes = socket_bytes;
     acceptor->poll.data = acceptor;
     note_address(acceptor);
     watch(acceptor);
@@ -227,8 +219,8 @@ int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-            if (acceptor->path != NULL) {
-                bound_buffers(fd, acceptor->socket_bytes);
+            if (acceptor->path != NULL) { /* it has nothing of its listener */
+                bounds_set_socket(fd, acceptor->socket_bytes);
             }
             return fd;
         }

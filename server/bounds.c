@@ -15,9 +15,12 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define KIB UINT64_C(1024)
 #define MIB (UINT64_C(1024) * KIB)
@@ -35,6 +38,9 @@
 #define CLIENT_SOCKET_LEAST   (16 * KIB)
 #define UPSTREAM_SOCKET_LEAST (64 * KIB)
 #define SOCKET_PLENTY         (512 * KIB) /* more than it needs to be told */
+
+#define SEGMENTS     4
+#define SEGMENT_MOST 32767 /* of TCP_MAXSEG */
 
 /* How what is left is divided, in hundredths. */
 enum { CONNECTIONS_SHARE = 40, REQUESTS_SHARE = 35, BUFFERS_SHARE = 15, HOSTS_SHARE = 10 };
@@ -212,6 +218,24 @@ bool bounds_fit_memory(uint64_t memory_bytes, uint64_t reserved_bytes, uint32_t 
         lower(load->buffer_bytes, share > BUFFER_BYTES_LEAST ? share : BUFFER_BYTES_LEAST);
     load->hosts = lower(load->hosts, HOSTS_SHARE * hundredth / HOST_BYTES);
     return true;
+}
+
+/*
+ * Loopback has segments of 64 KiB. Where one does not fit into the buffers several times, sender
+ * and receiver wait for each other's timers.
+ */
+void bounds_set_socket(int fd, uint32_t bytes)
+{
+    int size = (int)bytes;
+    int segment = size / SEGMENTS;
+    if (size == 0) {
+        return;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    if (segment < SEGMENT_MOST) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    }
 }
 
 /* --- open files --- */

@@ -45,6 +45,12 @@ struct bounds_load {
 bool bounds_fit_memory(uint64_t memory_bytes, uint64_t reserved_bytes, uint32_t header_bytes,
                        struct bounds_load *load);
 
+/*
+ * Has the kernel hold no more than about BYTES each way for the socket FD; 0: as much as it likes.
+ * Before it connects or listens; what a listener accepts has what it has.
+ */
+void bounds_set_socket(int fd, uint32_t bytes);
+
 /* How open files are divided. */
 struct bounds_files {
     unsigned rooms;   /* of the frontend */

@@ -16,6 +16,8 @@
  */
 #include "server/sockets.h"
 
+#include "server/bounds.h"
+
 #include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
@@ -64,7 +66,7 @@ TAILQ_HEAD(socket_list, socket);
 struct sockets {
     uv_loop_t *loop;
     unsigned lanes;
-    int socket_bytes;
+    uint32_t socket_bytes;
     struct socket **by_fd;
     int capacity;
     uint32_t count;
@@ -83,7 +85,7 @@ struct sockets *sockets_create(uv_loop_t *loop, unsigned lanes, uint32_t socket_
     }
     sockets->loop = loop;
     sockets->lanes = lanes;
-    sockets->socket_bytes = (int)socket_bytes;
+    sockets->socket_bytes = socket_bytes;
     TAILQ_INIT(&sockets->idle);
     TAILQ_INIT(&sockets->ready);
     TAILQ_INIT(&sockets->contended);
@@ -331,11 +333,9 @@ static void let_go(struct sockets *sockets, int *holder)
 
 static int open_socket(const struct sockets *sockets, int family)
 {
-    int bytes = sockets->socket_bytes;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-    if (fd >= 0 && bytes > 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    if (fd >= 0) {
+        bounds_set_socket(fd, sockets->socket_bytes);
     }
     return fd;
 }

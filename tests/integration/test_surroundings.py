@@ -239,6 +239,24 @@ def test_a_bound_on_memory_lowers_what_may_take_it(start_weir, bare, upstream):
     assert limits_of(weir) == {**lowered, "limits.total.limit": 2}
 
 
+def segment_bytes(sock):
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+
+def test_sockets_of_a_bounded_service_hold_several_segments(start_weir, bare, upstream):
+    """Else both ends of loopback, whose segments are large, wait for timers."""
+    free = start_weir()
+    bare.bound_memory(32 * MIB)
+    weir = start_weir(root=bare)
+    assert segment_bytes(free.client().socket) > 16384
+    client = weir.ask(upstream.url())
+    assert segment_bytes(client.socket) <= 4096
+    upstream.body = b"x" * MIB
+    assert client.read().status == 200
+    assert weir.fetch(upstream.url()).body == upstream.body
+    assert max(segment_bytes(connection.socket) for connection in upstream.connections) <= 32768
+
+
 def test_what_fits_into_the_memory_is_not_lowered(start_weir, bare):
     bare.bound_memory(32 * MIB)
     config = {"connections": 20, "buffer_bytes": MIB,

@@ -9,10 +9,14 @@
 #include "server/bounds.h"
 
 #include <ftw.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -217,6 +221,28 @@ static void sockets_that_are_open_already_are_counted_as_they_are(void **state)
     assert_true(cost(&many, 16384) + 8 * MIB <= 64 * MIB);
 }
 
+static int option(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t bytes = sizeof value;
+    assert_int_equal(getsockopt(fd, level, name, &value, &bytes), 0);
+    return value;
+}
+
+static void sockets_hold_several_segments(void **state)
+{
+    (void)state;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int likes = option(fd, SOL_SOCKET, SO_RCVBUF);
+    bounds_set_socket(fd, 0);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_RCVBUF), likes);
+    bounds_set_socket(fd, 16384);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_RCVBUF), 2 * 16384);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_SNDBUF), 2 * 16384);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_MAXSEG), 4096);
+    close(fd);
+}
+
 /* --- open files --- */
 
 static void files_are_divided(void **state)
@@ -265,6 +291,7 @@ int main(void)
         cmocka_unit_test(little_that_is_wanted_stays),
         cmocka_unit_test(too_little_is_refused),
         cmocka_unit_test(sockets_that_are_open_already_are_counted_as_they_are),
+        cmocka_unit_test(sockets_hold_several_segments),
         cmocka_unit_test(files_are_divided),
         cmocka_unit_test(files_for_each_listener),
     };
