@@ -15,6 +15,8 @@ COPY deploy/steps.sh deploy/
 RUN source deploy/steps.sh && steps_install "${STEPS_BUILD_PACKAGES[@]}" libcmocka-dev
 
 COPY CMakeLists.txt CMakePresets.json ./
+COPY deploy/package.cmake deploy/
+COPY deploy/man/help.awk deploy/man/
 COPY limiter limiter
 COPY api api
 COPY server server
