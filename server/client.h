@@ -57,7 +57,8 @@ struct frontend {
     unsigned making_room;
     unsigned clients;
     unsigned suspended;
-    unsigned next_room;
+    unsigned room;     /* of those who come in this turn */
+    bool room_is_used; /* somebody has come */
     uint64_t now_ns;
     unsigned room_count;
     struct room rooms[];

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define ROOM_CLIENTS 64
-#define ROOM_NS (UINT64_C(500) * 1000000) /* idle for less: its next request may be on its way */
+#define ROOM_NS      (UINT64_C(500) * 1000000) /* idle for less: its next request may be on its way */
 
 void frontend_mark_dirty(struct room *room)
 {
@@ -131,16 +131,17 @@ static void on_hangup(uv_poll_t *poll, int status, int events)
 
 /*
  * Few connections share one room, where libmicrohttpd serves all that are ready with one system
- * call; many are spread, so that no room has more than it can look through quickly.
+ * call; many are spread, so that no room has more than it can look through quickly. Those that come
+ * in one turn share one too: it takes their requests in the order in which they came.
  */
-static struct room *choose_room(struct frontend *frontend)
+static void choose_room(struct frontend *frontend)
 {
     unsigned open_rooms = 1 + frontend->clients / ROOM_CLIENTS;
     if (open_rooms > frontend->room_count) {
         open_rooms = frontend->room_count;
     }
-    frontend->next_room = (frontend->next_room + 1) % open_rooms;
-    return &frontend->rooms[frontend->next_room];
+    frontend->room = (frontend->room + 1) % open_rooms;
+    frontend->room_is_used = false;
 }
 
 void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
@@ -154,7 +155,8 @@ void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *addr
         close(fd);
         return;
     }
-    struct room *room = choose_room(frontend);
+    struct room *room = &frontend->rooms[frontend->room];
+    frontend->room_is_used = true;
     client->frontend = frontend;
     client->room = room;
     client->fd = fd;
@@ -236,6 +238,9 @@ bool frontend_run(struct frontend *frontend, uint64_t now_ns)
         room->is_dirty = false;
         run_room(room);
         worked = true;
+    }
+    if (frontend->room_is_used) {
+        choose_room(frontend);
     }
     return worked;
 }

@@ -1,6 +1,7 @@
 """The queue: bounded, with a deadline, and left by those who go."""
 
 import json
+import signal
 
 import pytest
 
@@ -21,6 +22,19 @@ def assert_overflow(answer, word, status=503, **members):
     assert problem["title"] and problem["detail"]
     for key, value in members.items():
         assert problem[key] == value, problem
+
+
+def test_a_crowd_that_comes_at_once_starts_in_the_order_in_which_it_came(start_weir, new_upstream):
+    weir, upstream = start_weir(limited(1)), new_upstream()
+    for _ in range(2):  # into an empty house, and into one with connections
+        before = len(upstream.requests)
+        weir.process.send_signal(signal.SIGSTOP)
+        clients = [weir.ask(upstream.url(f"/{number}")) for number in range(200)]
+        weir.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert client.read().status == 200
+        assert [request.target for request in upstream.requests[before:]] == [
+            f"/{number}" for number in range(200)]
 
 
 @pytest.mark.parametrize("form", FORMS)
