@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import ssl
@@ -217,6 +218,7 @@ def main():
     parser.add_argument("--mib", type=int, action="append")
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)  # of connections that end is told
     good = True
     for mib in arguments.mib or [16, 32, 64]:
         with tempfile.TemporaryDirectory() as directory:
