@@ -73,8 +73,7 @@ def key_digest(certificate):
 
 @pytest.mark.parametrize("scheme, limit", [("http", 6), ("https", 6), ("https", 3)])
 def test_a_page_of_images(start_weir, new_site, programs, tmp_path, authority, scheme, limit):
-    # Silent tunnels are closed while others wait: not before the gate is open.
-    weir = start_weir({**limited(limit), "timeouts": {"tunnel_idle_contended": "6s"}})
+    weir = start_weir(limited(limit))
     site = new_site(page_of_images(), gated=lambda path: path.startswith("/image"))
     chromium = programs.start("chromium", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
                               f"--proxy-server={proxy_url(weir)}", "--virtual-time-budget=60000",
