@@ -1,12 +1,9 @@
 #include "api/config_internal.h"
+#include "api/file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Says where and why jansson did not understand the text. */
 static bool fail_syntax(const char *file, const char *text, size_t bytes, const json_error_t *error,
@@ -61,54 +58,16 @@ bool config_file_parse(const char *path, const char *text, size_t bytes, struct 
     return good;
 }
 
-/* Reads all of DESCRIPTOR, one byte more than may be there at most. */
-static bool read_all(int descriptor, char *buffer, size_t size, size_t *ret_bytes)
-{
-    size_t bytes = 0;
-    while (bytes < size) {
-        ssize_t got = read(descriptor, buffer + bytes, size - bytes);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return false;
-        }
-        if (got == 0) {
-            break;
-        }
-        bytes += (size_t)got;
-    }
-    *ret_bytes = bytes;
-    return true;
-}
-
 bool config_file_read(const char *path, struct config_draft *draft, char **ret_error)
 {
     assert(path != NULL);
 
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return config_fail(ret_error, "%s: expected a file that can be read: %s", path,
-                           strerror(errno));
+    struct file file;
+    char reason[FILE_REASON_MAX];
+    if (!file_read(path, CONFIG_FILE_BYTES_MAX, &file, reason)) {
+        return config_fail(ret_error, "%s: %s", path, reason);
     }
-    bool good = false;
-    size_t bytes;
-    char *text = malloc(CONFIG_FILE_BYTES_MAX + 1);
-    if (text == NULL) {
-        good = config_fail(ret_error, "%s: out of memory", path);
-    } else if (!read_all(descriptor, text, CONFIG_FILE_BYTES_MAX + 1, &bytes)) {
-        const char *why = strerror(errno);
-        if (errno == EISDIR) {
-            why = "it is a directory (a container engine makes one where the file to mount is "
-                  "missing)";
-        }
-        good = config_fail(ret_error, "%s: expected a file that can be read: %s", path, why);
-    } else if (bytes > CONFIG_FILE_BYTES_MAX) {
-        good = config_fail(ret_error, "%s: expected a file of at most 1 MiB, found more", path);
-    } else {
-        good = config_file_parse(path, text, bytes, draft, ret_error);
-    }
-    free(text);
-    close(descriptor);
+    bool good = config_file_parse(path, file.bytes, file.count, draft, ret_error);
+    file_finish(&file);
     return good;
 }

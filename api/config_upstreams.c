@@ -10,15 +10,13 @@
  * Values of header fields and URLs may hold secrets: no message shows them.
  */
 #include "api/config_reader.h"
+#include "api/file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define UPSTREAM(member) offsetof(struct config_upstream, member)
 #define VALUE_BYTES_MAX  8192
@@ -142,36 +140,15 @@ static bool read_text(struct config_reader *reader, const struct config_key *key
     return *text != NULL || config_reader_fail_no_memory(reader);
 }
 
-/*
- * Reads the file PATH into VALUE, without the line end that editors leave. NULL: good, otherwise
- * the reason.
- */
-static const char *read_file(const char *path, char value[VALUE_BYTES_MAX + 2])
+/* Cuts the one line that FILE must be off its end. NULL: good, otherwise the reason. */
+static const char *cut_line(struct file *file)
 {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return strerror(errno);
+    size_t bytes = file->count;
+    if (bytes > 0 && file->bytes[bytes - 1] == '\n') { /* editors leave it */
+        bytes -= bytes > 1 && file->bytes[bytes - 2] == '\r' ? 2 : 1;
     }
-    size_t bytes = 0;
-    ssize_t got = 1;
-    while (bytes < VALUE_BYTES_MAX + 1 && got != 0) {
-        got = read(descriptor, value + bytes, VALUE_BYTES_MAX + 1 - bytes);
-        if (got < 0 && errno != EINTR) {
-            const char *reason = strerror(errno);
-            close(descriptor);
-            return reason;
-        }
-        bytes += got > 0 ? (size_t)got : 0;
-    }
-    close(descriptor);
-    if (bytes > VALUE_BYTES_MAX) {
-        return "longer than 8192 bytes";
-    }
-    if (bytes > 0 && value[bytes - 1] == '\n') {
-        bytes -= bytes > 1 && value[bytes - 2] == '\r' ? 2 : 1;
-    }
-    value[bytes] = '\0';
-    if (strlen(value) != bytes) {
+    file->bytes[bytes] = '\0';
+    if (strlen(file->bytes) != bytes) {
         return "expected one line without control characters";
     }
     return bytes > 0 ? NULL : "expected one line, found none";
@@ -194,30 +171,48 @@ static bool fail_source(struct config_reader *reader, const char *key, const cha
     return fail_member(reader, key, message);
 }
 
+/* PREFIX, which may be NULL, and VALUE in *ret_value, for the caller to free. */
+static bool put_together(struct config_reader *reader, const char *prefix, const char *value,
+                         char **ret_value)
+{
+    return asprintf(ret_value, "%s%s", prefix != NULL ? prefix : "", value) >= 0 ||
+           config_reader_fail_no_memory(reader);
+}
+
+static bool follow_file(struct config_reader *reader, const struct source *source, char **ret_value)
+{
+    struct file file;
+    char reason[FILE_REASON_MAX];
+    if (!file_read(source->file, VALUE_BYTES_MAX, &file, reason)) {
+        return fail_source(reader, "file", source->file, reason);
+    }
+    const char *defect = cut_line(&file);
+    bool good = defect == NULL ? put_together(reader, source->prefix, file.bytes, ret_value)
+                               : fail_source(reader, "file", source->file, defect);
+    file_finish(&file);
+    return good;
+}
+
+static bool follow_variable(struct config_reader *reader, const struct source *source,
+                            char **ret_value)
+{
+    if (!is_variable_name(source->variable)) {
+        return fail_member(reader, "env", "expected the name of an environment variable");
+    }
+    const char *value = config_variable(reader->draft->environment, source->variable);
+    return value != NULL ? put_together(reader, source->prefix, value, ret_value)
+                         : fail_source(reader, "env", source->variable, "the variable is not set");
+}
+
 /* What SOURCE says now, with its prefix, in *ret_value, for the caller to free. */
 static bool follow_source(struct config_reader *reader, const struct source *source,
                           char **ret_value)
 {
-    char content[VALUE_BYTES_MAX + 2];
-    const char *value = content;
     if ((source->file != NULL) == (source->variable != NULL)) {
         return config_reader_fail(reader, "expected either \"file\" or \"env\"");
     }
-    if (source->file != NULL) {
-        const char *reason = read_file(source->file, content);
-        if (reason != NULL) {
-            return fail_source(reader, "file", source->file, reason);
-        }
-    } else if (!is_variable_name(source->variable)) {
-        return fail_member(reader, "env", "expected the name of an environment variable");
-    } else {
-        value = config_variable(reader->draft->environment, source->variable);
-        if (value == NULL) {
-            return fail_source(reader, "env", source->variable, "the variable is not set");
-        }
-    }
-    return asprintf(ret_value, "%s%s", source->prefix != NULL ? source->prefix : "", value) >= 0 ||
-           config_reader_fail_no_memory(reader);
+    return source->file != NULL ? follow_file(reader, source, ret_value)
+                                : follow_variable(reader, source, ret_value);
 }
 
 /* The value of a field as VALUE has it, for the caller to free. */

@@ -1,25 +1,21 @@
 /*
  * See secrets.h.
  *
- * A file is read whole, at once, into memory that is wiped afterwards. The clients are kept sorted
- * by their names, in one array; the text that they point into is the file's own. Whether a hash is
- * sound is asked of libxcrypt (crypt_checksalt) and of its length: a hash that was cut off would
- * otherwise be known only by nobody getting in.
+ * The clients are kept sorted by their names, in one array; the text that they point into is the
+ * file's own. Whether a hash is sound is asked of libxcrypt (crypt_checksalt) and of its length: a
+ * hash that was cut off would otherwise be known only by nobody getting in.
  */
 #include "server/secrets.h"
 
+#include "api/file.h"
 #include "server/digest.h"
 
 #include <assert.h>
 #include <crypt.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define FILES_MAX 3
 
@@ -38,8 +34,7 @@ struct secrets {
     struct client *clients; /* sorted by name; NULL: nobody is asked */
     size_t client_count;
     uint64_t check_bytes;
-    char *text; /* of the file of clients, with its line ends and colons replaced by '\0' */
-    size_t text_bytes;
+    struct file text; /* of clients, with its line ends and colons replaced by '\0' */
     struct digest_key key;
     struct token admin_read;
     struct token admin_operate;
@@ -82,86 +77,31 @@ static bool fail(const struct source *source, size_t line, const char *format, .
 
 /* --- files --- */
 
-static void wipe(char *text, size_t bytes)
+/* Reads the file of SOURCE, which must be text. */
+static bool read_text(struct secrets *secrets, const struct source *source, struct file *ret_file)
 {
-    if (text != NULL) {
-        explicit_bzero(text, bytes);
-        free(text);
+    struct file file;
+    char reason[FILE_REASON_MAX];
+    if (!file_read(source->path, SECRETS_FILE_BYTES_MAX, &file, reason)) {
+        return fail(source, 0, "%s", reason);
     }
-}
-
-/* Reads all of FD; *ret_text has '\0' behind its *ret_bytes, and *ret_bytes + 1 bytes in all. */
-static bool read_all(const struct source *source, int fd, char **ret_text, size_t *ret_bytes)
-{
-    char *text = malloc(SECRETS_FILE_BYTES_MAX + 1);
-    size_t bytes = 0;
-    ssize_t got = 1;
-    while (text != NULL && got > 0 && bytes < SECRETS_FILE_BYTES_MAX + 1) {
-        got = read(fd, text + bytes, SECRETS_FILE_BYTES_MAX + 1 - bytes);
-        bytes += got > 0 ? (size_t)got : 0;
-    }
-    if (text == NULL) {
-        return fail(source, 0, "out of memory");
-    }
-    if (got < 0 || bytes == 0 || bytes > SECRETS_FILE_BYTES_MAX) {
-        int error = errno;
-        wipe(text, bytes);
-        return got < 0      ? fail(source, 0, "cannot be read: %s", strerror(error))
-               : bytes == 0 ? fail(source, 0, "the file is empty")
-                            : fail(source, 0, "expected a file of at most 1 MiB");
-    }
-    char *copy = malloc(bytes + 1);
-    if (copy == NULL) {
-        wipe(text, bytes);
-        return fail(source, 0, "out of memory");
-    }
-    memcpy(copy, text, bytes);
-    copy[bytes] = '\0';
-    wipe(text, bytes);
-    *ret_text = copy;
-    *ret_bytes = bytes;
-    return true;
-}
-
-static bool read_file(struct secrets *secrets, const struct source *source, char **ret_text,
-                      size_t *ret_bytes)
-{
-    struct stat status;
-    /* without O_NONBLOCK a FIFO without a writer would be waited for */
-    int fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &status) < 0) {
-        int error = errno;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return fail(source, 0, "cannot be read: %s", strerror(error));
-    }
-    if (!S_ISREG(status.st_mode)) {
-        close(fd);
-        return fail(source, 0, "not a regular file");
-    }
-    char *text = NULL;
-    size_t bytes = 0;
-    bool good = read_all(source, fd, &text, &bytes);
-    close(fd);
-    if (!good) {
-        return false;
-    }
-    if (memchr(text, '\0', bytes) != NULL) {
-        wipe(text, bytes);
-        return fail(source, 0, "expected text, found a byte 0");
-    }
-    if ((status.st_mode & S_IROTH) != 0) {
+    bool good = true;
+    if (file.count == 0) {
+        good = fail(source, 0, "the file is empty");
+    } else if (memchr(file.bytes, '\0', file.count) != NULL) {
+        good = fail(source, 0, "expected text, found a byte 0");
+    } else if (file.exposed) {
         assert(secrets->exposed_count < FILES_MAX);
         char *path = strdup(source->path);
-        if (path == NULL) {
-            wipe(text, bytes);
-            return fail(source, 0, "out of memory");
-        }
-        secrets->exposed[secrets->exposed_count++] = path;
+        good = path != NULL || fail(source, 0, "out of memory");
+        secrets->exposed[secrets->exposed_count] = path;
+        secrets->exposed_count += good ? 1 : 0;
     }
-    *ret_text = text;
-    *ret_bytes = bytes;
+    if (!good) {
+        file_finish(&file);
+        return false;
+    }
+    *ret_file = file;
     return true;
 }
 
@@ -337,7 +277,7 @@ static bool read_clients(struct secrets *secrets, const struct source *source)
 {
     size_t room = 0;
     size_t number = 0;
-    char *rest = secrets->text;
+    char *rest = secrets->text.bytes;
     while (rest != NULL && *rest != '\0') {
         char *line = strsep(&rest, "\n");
         struct client client;
@@ -371,12 +311,12 @@ static bool read_clients(struct secrets *secrets, const struct source *source)
 static bool read_token(struct secrets *secrets, const struct source *source,
                        struct token *ret_token)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    if (!read_file(secrets, source, &text, &bytes)) {
+    struct file file;
+    if (!read_text(secrets, source, &file)) {
         return false;
     }
-    size_t length = bytes;
+    const char *text = file.bytes;
+    size_t length = file.count;
     while (length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL) {
         length--;
     }
@@ -396,7 +336,7 @@ static bool read_token(struct secrets *secrets, const struct source *source,
         good = fail(source, 0, "out of memory");
     }
     ret_token->is_set = good;
-    wipe(text, bytes);
+    file_finish(&file);
     return good;
 }
 
@@ -411,8 +351,7 @@ static bool load(struct secrets *secrets, const struct secrets_paths *paths, cha
         return false;
     }
     if (paths->clients != NULL &&
-        (!read_file(secrets, &clients, &secrets->text, &secrets->text_bytes) ||
-         !read_clients(secrets, &clients))) {
+        (!read_text(secrets, &clients, &secrets->text) || !read_clients(secrets, &clients))) {
         return false;
     }
     if (paths->admin_read != NULL && !read_token(secrets, &reader, &secrets->admin_read)) {
@@ -448,7 +387,7 @@ void secrets_destroy(struct secrets *secrets)
         free(secrets->exposed[i]);
     }
     free(secrets->clients);
-    wipe(secrets->text, secrets->text_bytes);
+    file_finish(&secrets->text);
     explicit_bzero(secrets, sizeof *secrets);
     free(secrets);
 }

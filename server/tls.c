@@ -7,12 +7,11 @@
  */
 #include "server/tls.h"
 
+#include "api/file.h"
 #include "limiter/rules.h"
 
 #include <assert.h>
 #include <curl/curl.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -26,12 +25,6 @@
 
 #define FILE_BYTES_MAX ((size_t)16 << 20)
 #define DIGEST_BYTES   32
-
-/* What is in a file; all zero is nothing. */
-struct content {
-    char *bytes;
-    size_t count;
-};
 
 struct roots {
     unsigned references;
@@ -106,70 +99,27 @@ static const char *last_reason(void)
 
 /* --- files --- */
 
-static void content_finish(struct content *content)
+/* Reads the file PATH, which KEY names. */
+static bool read_file(const struct loading *loading, const char *key, const char *path,
+                      struct file *ret_file)
 {
-    if (content->bytes != NULL) {
-        explicit_bzero(content->bytes, content->count); /* it may be a key */
-    }
-    free(content->bytes);
-    *content = (struct content){0};
+    char reason[FILE_REASON_MAX];
+    return file_read(path, FILE_BYTES_MAX, ret_file, reason) ||
+           fail(loading, key, path, "%s", reason);
 }
 
-/* Reads all of DESCRIPTOR. NULL: good, else the reason. */
-static const char *read_all(int descriptor, struct content *content)
-{
-    size_t room = 0;
-    for (;;) {
-        if (content->count == room) {
-            room = room > 0 ? 2 * room : 16384;
-            char *grown = room <= FILE_BYTES_MAX ? malloc(room) : NULL;
-            if (grown == NULL) {
-                return room <= FILE_BYTES_MAX ? strerror(ENOMEM) : strerror(EFBIG);
-            }
-            struct content old = *content;
-            memcpy(grown, old.bytes != NULL ? old.bytes : "", old.count);
-            content->bytes = grown;
-            if (old.bytes != NULL) {
-                content_finish(&old);
-            }
-        }
-        ssize_t got = read(descriptor, content->bytes + content->count, room - content->count);
-        if (got == 0) {
-            return NULL;
-        }
-        if (got > 0) {
-            content->count += (size_t)got;
-        } else if (errno != EINTR) {
-            return strerror(errno);
-        }
-    }
-}
-
-/* Reads the file PATH. NULL: good, and the caller finishes the content; else the reason. */
-static const char *read_file(const char *path, struct content *ret_content)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return strerror(errno);
-    }
-    struct content content = {0};
-    const char *reason = read_all(descriptor, &content);
-    close(descriptor);
-    if (reason != NULL) {
-        content_finish(&content);
-        return reason;
-    }
-    *ret_content = content;
-    return NULL;
-}
-
-static BIO *open_content(const struct content *content)
+static BIO *open_content(const struct file *content)
 {
     return BIO_new_mem_buf(content->bytes, (int)content->count);
 }
 
-static bool digest_all(unsigned char digest[DIGEST_BYTES], const struct content *parts,
-                       size_t count)
+/* What a digest is over. */
+struct part {
+    const void *bytes;
+    size_t count;
+};
+
+static bool digest_all(unsigned char digest[DIGEST_BYTES], const struct part *parts, size_t count)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     bool good = context != NULL && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
@@ -208,7 +158,7 @@ static struct roots *roots_hold(struct roots *roots)
 }
 
 /* Puts the certificates of CONTENT into STORE. Returns how many, or -1. */
-static int add_certificates(X509_STORE *store, const struct content *content)
+static int add_certificates(X509_STORE *store, const struct file *content)
 {
     bool asked = false;
     int count = 0;
@@ -263,14 +213,13 @@ static struct roots *create_roots(const unsigned char digest[DIGEST_BYTES])
 
 static bool load_ca_file(const struct loading *loading, const char *path, struct roots **ret_roots)
 {
-    struct content content;
+    struct file content;
     unsigned char digest[DIGEST_BYTES];
-    const char *reason = read_file(path, &content);
-    if (reason != NULL) {
-        return fail(loading, "ca_file", path, "%s", reason);
+    if (!read_file(loading, "ca_file", path, &content)) {
+        return false;
     }
     struct roots *roots = NULL;
-    bool good = digest_all(digest, &content, 1);
+    bool good = digest_all(digest, &(struct part){content.bytes, content.count}, 1);
     struct roots *known = good ? find_roots(loading->tls, digest) : NULL;
     known = good && known == NULL ? find_roots(loading->before, digest) : known;
     if (known != NULL) {
@@ -289,7 +238,7 @@ static bool load_ca_file(const struct loading *loading, const char *path, struct
             roots_release(roots);
         }
     }
-    content_finish(&content);
+    file_finish(&content);
     return good;
 }
 
@@ -321,7 +270,7 @@ static bool load_system_roots(const struct loading *loading, struct roots **ret_
 /* --- certificate and key --- */
 
 static bool parse_certificates(const struct loading *loading, struct tls_profile *profile,
-                               const struct content *content)
+                               const struct file *content)
 {
     const char *path = loading->settings->certificate_file;
     bool asked = false;
@@ -351,7 +300,7 @@ static bool parse_certificates(const struct loading *loading, struct tls_profile
 }
 
 static bool parse_key(const struct loading *loading, struct tls_profile *profile,
-                      const struct content *content)
+                      const struct file *content)
 {
     const struct config_tls *settings = loading->settings;
     bool asked = false;
@@ -459,25 +408,18 @@ static struct tls_profile *find_same(const struct tls *tls, const struct tls_pro
 static bool load_identity(const struct loading *loading, struct tls_profile *profile)
 {
     const struct config_tls *settings = loading->settings;
-    struct content certificate = {0};
-    struct content key = {0};
-    const char *reason = NULL;
-    bool good = true;
-    if (settings->certificate_file != NULL) {
-        reason = read_file(settings->certificate_file, &certificate);
-        good = reason == NULL ||
-               fail(loading, "certificate_file", settings->certificate_file, "%s", reason);
-    }
-    if (good && settings->key_file != NULL) {
-        reason = read_file(settings->key_file, &key);
-        good = reason == NULL || fail(loading, "key_file", settings->key_file, "%s", reason);
-    }
-    struct content parts[] = {
-        {profile->roots != NULL ? (char *)profile->roots->digest : NULL,
+    struct file certificate = {0};
+    struct file key = {0};
+    bool good = settings->certificate_file == NULL ||
+                read_file(loading, "certificate_file", settings->certificate_file, &certificate);
+    good = good &&
+           (settings->key_file == NULL || read_file(loading, "key_file", settings->key_file, &key));
+    struct part parts[] = {
+        {profile->roots != NULL ? profile->roots->digest : NULL,
          profile->roots != NULL ? DIGEST_BYTES : 0},
-        certificate,
-        key,
-        {(char *)&profile->minimum_version, sizeof profile->minimum_version},
+        {certificate.bytes, certificate.count},
+        {key.bytes, key.count},
+        {&profile->minimum_version, sizeof profile->minimum_version},
     };
     if (good && !digest_all(profile->digest, parts, sizeof parts / sizeof *parts)) {
         good = fail_no_memory(loading);
@@ -486,8 +428,8 @@ static bool load_identity(const struct loading *loading, struct tls_profile *pro
         good =
             parse_certificates(loading, profile, &certificate) && parse_key(loading, profile, &key);
     }
-    content_finish(&certificate);
-    content_finish(&key);
+    file_finish(&certificate);
+    file_finish(&key);
     return good;
 }
 

@@ -291,11 +291,11 @@ def test_a_bad_file_fails_the_reload_and_changes_nothing(start, upstream, client
 
 
 BAD_FILES = [
-    ({"clients": "{0}/missing"}, "auth.clients: {0}/missing: cannot be read: No such file or directory"),
+    ({"clients": "{0}/missing"}, "auth.clients: {0}/missing: expected a file that can be read: No such file or directory"),
     ({"clients": "{0}/empty"}, "auth.clients: {0}/empty: the file is empty"),
-    ({"clients": "{0}"}, "auth.clients: {0}: not a regular file"),
+    ({"clients": "{0}"}, "auth.clients: {0}: expected a regular file, found a directory"),
     ({"clients": "{0}/locked"}, "auth.clients: {0}/locked:1: the hash is locked"),
-    ({"admin": {"read": "{0}/missing"}}, "auth.admin.read: {0}/missing: cannot be read: No such file"),
+    ({"admin": {"read": "{0}/missing"}}, "auth.admin.read: {0}/missing: expected a file that can be read: No such file"),
     ({"admin": {"operate": "{0}/empty"}}, "auth.admin.operate: {0}/empty: the file is empty"),
     ({"admin": {"operate": "{0}/short"}}, "auth.admin.operate: {0}/short: expected a token of 16 to 1024"),
 ]
@@ -325,7 +325,7 @@ def test_an_unreadable_file_fails_the_start(tmp_path):
     ran = subprocess.run([*powers, BINARY, "--config", str(config)], env=environment(),
                          capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert ran.returncode == 1
-    assert f"auth.clients: {path}: cannot be read: Permission denied" in ran.stderr
+    assert f"auth.clients: {path}: expected a file that can be read: Permission denied" in ran.stderr
 
 
 def test_a_file_that_all_may_read_is_a_warning(start_weir, tmp_path):

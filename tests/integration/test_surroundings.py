@@ -71,6 +71,28 @@ def test_a_configuration_that_is_empty(tmp_path):
     expect_refusal(run([BINARY, "--config", str(tmp_path / "weir.json")]), "weir.json", "empty")
 
 
+def test_a_configuration_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "weir.json")
+    expect_refusal(run([BINARY, "--config", str(tmp_path / "weir.json")]), "weir.json", "a pipe")
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_hold_up_a_reload(start_weir, upstream, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    config = {"upstreams": {"it": {"url": upstream.url("/"), "allow_private": True,
+                                   "headers": {"Authorization": {"file": str(token)}}}}}
+    weir = start_weir(config)
+    for count, path in enumerate((token, weir.config_file), 1):
+        path.unlink()
+        os.mkfifo(path)
+        weir.signal(signal.SIGHUP)
+        weir.events.wait(count, event="reload_failed")
+        assert str(path) in weir.events.find(event="reload_failed")[-1]["reason"]
+        assert weir.fetch(upstream.url("/")).status == 200
+        path.unlink()
+        path.write_text("another")
+
+
 @pytest.mark.parametrize("purpose", ["data", "admin"])
 def test_a_port_in_use_is_one_line_and_no_other(purpose):
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -209,7 +209,7 @@ def test_a_reload_without_its_secret_changes_nothing(start_weir, upstream, tmp_p
     os.unlink(secret)
     weir.signal(1)
     reason = weir.events.wait(event="reload_failed")["reason"]
-    assert f"{secret}: No such file or directory" in reason and "upstreams.it.headers" in reason
+    assert f"{secret}: expected a file that can be read: No such file or directory" in reason and "upstreams.it.headers" in reason
     assert get(weir, "/to/it/").status == 200
     assert upstream.next().get("X-Key") == TOKEN
 
@@ -220,7 +220,7 @@ def test_a_reload_without_its_secret_changes_nothing(start_weir, upstream, tmp_p
     ({"it": {"url": "http://h", "headers": {"X": {"env": "NOT_THERE"}}}},
      "weir.json:7: upstreams.it.headers.X.env: NOT_THERE: the variable is not set"),
     ({"it": {"url": "http://h", "headers": {"X": {"file": "/nowhere/token"}}}},
-     "upstreams.it.headers.X.file: /nowhere/token: No such file or directory"),
+     "upstreams.it.headers.X.file: /nowhere/token: expected a file that can be read: No such file or directory"),
     ({"it": {"url": f"http://user:{TOKEN}@h"}}, "upstreams.it.url: the URL holds user information"),
     ({"it": {"url": "http://h", "headers": {"X": f"{TOKEN}\r\nY: 1"}}},
      "upstreams.it.headers.X: the value holds a control character"),

@@ -463,8 +463,7 @@ static void test_bad_files(void **state)
     check_bad("--config missing.json", "", CONFIG_BAD,
               "missing.json: expected a file that can be read: No such file or directory");
     check_bad("--config /", "", CONFIG_BAD,
-              "/: expected a file that can be read: it is a directory (a container engine makes "
-              "one where "
+              "/: expected a regular file, found a directory (a container engine makes one where "
               "the file to mount is missing)");
     if (geteuid() != 0) {
         write_file("{}", 2);

@@ -277,8 +277,11 @@ static void test_bad_fields(void **state)
         {FIELD("X", "{\"env\": \"LINE\"}"),
          "f:2: upstreams.a.headers.X: the value holds a control character"},
         {FIELD("X", "{\"file\": \"/nowhere/token\"}"),
-         "f:2: upstreams.a.headers.X.file: /nowhere/token: No such file or directory"},
-        {FIELD("X", "{\"file\": \"/\"}"), "f:2: upstreams.a.headers.X.file: /: Is a directory"},
+         "f:2: upstreams.a.headers.X.file: /nowhere/token: expected a file that can "
+         "be read: No such file or directory"},
+        {FIELD("X", "{\"file\": \"/\"}"), "f:2: upstreams.a.headers.X.file: /: expected a regular "
+                                          "file, found a directory (a container "
+                                          "engine makes one where the file to mount is missing)"},
         {FIELD("X", "\"" SECRET "\\r\\nX-Evil: 1\""),
          "f:2: upstreams.a.headers.X: the value holds a control character"},
         {FIELD("X", "\"" SECRET " \""),
@@ -379,7 +382,7 @@ static void test_long_files(void **state)
     assert_int_equal(strlen(value), 8192);
     free(value);
     assert_null(read_field(content, 8193, &error));
-    assert_non_null(strstr(error, "longer than 8192 bytes"));
+    assert_non_null(strstr(error, "expected a file of at most 8192 bytes"));
     free(error);
     free(content);
 }

@@ -165,10 +165,13 @@ static void test_bad_files(void **state)
     char expected[256];
     struct secrets_paths paths = {.clients = "/nowhere/at/all"};
     (void)state;
-    expect_error(&paths,
-                 "auth.clients: /nowhere/at/all: cannot be read: No such file or directory");
+    expect_error(&paths, "auth.clients: /nowhere/at/all: expected a file that can be read: No such "
+                         "file or directory");
     paths.clients = directory;
-    (void)snprintf(expected, sizeof expected, "auth.clients: %s: not a regular file", directory);
+    (void)snprintf(expected, sizeof expected,
+                   "auth.clients: %s: expected a regular file, found a directory (a container "
+                   "engine makes one where the file to mount is missing)",
+                   directory);
     expect_error(&paths, expected);
     expect_bad_clients("", ": the file is empty");
     expect_bad_clients("# nobody\n\n",
@@ -182,12 +185,13 @@ static void test_bad_files(void **state)
     assert_non_null(large);
     memset(large, '\n', SECRETS_FILE_BYTES_MAX + 1);
     large[SECRETS_FILE_BYTES_MAX + 1] = '\0';
-    expect_bad_clients(large, ": expected a file of at most 1 MiB");
+    expect_bad_clients(large, ": expected a file of at most 1 MiB, found more");
     free(large);
     if (geteuid() != 0) {
         write_file(path, "a:" SHA256, 10, 0);
         (void)snprintf(expected, sizeof expected,
-                       "auth.clients: %s: cannot be read: Permission denied", path);
+                       "auth.clients: %s: expected a file that can be read: Permission denied",
+                       path);
         expect_error(&paths, expected);
     }
 }
@@ -199,7 +203,8 @@ static void test_a_pipe_is_not_waited_for(void **state)
     (void)state;
     (void)unlink(path);
     assert_int_equal(mkfifo(path, 0600), 0);
-    (void)snprintf(expected, sizeof expected, "auth.admin.read: %s: not a regular file", path);
+    (void)snprintf(expected, sizeof expected,
+                   "auth.admin.read: %s: expected a regular file, found a pipe", path);
     expect_error(&paths, expected);
 }
 

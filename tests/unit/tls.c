@@ -245,7 +245,7 @@ static void test_bad_files(void **state)
         const char *key, *path, *reason;
     } cases[] = {
         {{.ca_file = files.missing}, "ca_file", files.missing, "No such file or directory"},
-        {{.ca_file = files.directory}, "ca_file", files.directory, "Is a directory"},
+        {{.ca_file = files.directory}, "ca_file", files.directory, "found a directory"},
         {{.ca_file = files.empty}, "ca_file", files.empty, "expected certificates in PEM"},
         {{.ca_file = files.one_key}, "ca_file", files.one_key, "found none"},
         {{.ca_file = files.broken}, "ca_file", files.broken, "expected certificates in PEM: "},
