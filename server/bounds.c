@@ -26,7 +26,7 @@
 #define MIB (UINT64_C(1024) * KIB)
 
 #define UNBOUNDED       (UINT64_C(1) << 60) /* version 1 has no word for it, but a huge number */
-#define ADDRESSES_BYTES (32 * MIB)          /* of libraries and threads' stacks, mostly untouched */
+#define ADDRESSES_BYTES (24 * MIB)          /* of libraries, mostly untouched */
 
 /* What Weir takes without load: itself, roots of TLS, threads, the log, pages of its program. */
 #define OWN_BYTES (8 * MIB)

@@ -7,8 +7,6 @@
  */
 #include "server/check.h"
 
-#include "api/config.h"
-
 #include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
@@ -222,49 +220,21 @@ static int ask_and_tell(const struct question *question)
                             : fail(EXIT_FAILURE, "%s: %s", question->shown, reason_of(code, error));
 }
 
-static int check(const char *url, const struct config *config)
+int check_run(const char *url, const struct config *config)
 {
     struct question question = {.url = curl_url()};
+    signal(SIGPIPE, SIG_IGN); /* whoever reads what it says may have left: the status counts */
     int status = question.url == NULL ? fail_no_memory()
                  : url == NULL        ? ask_admin(&config->admin_listen, &question)
                  : strncmp(url, UNIX, sizeof UNIX - 1) == 0
                      ? ask_socket(url + sizeof UNIX - 1, &question)
                      : ask_url(url, &question);
     if (status == 0) {
-        status = ask_and_tell(&question);
+        /* Without TLS, whose set-up takes longer than all the rest. */
+        status = curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK ? ask_and_tell(&question)
+                                                                   : fail_no_memory();
+        curl_global_cleanup();
     }
     question_finish(&question);
-    return status;
-}
-
-int check_run(int argc, char *const argv[], char *const environment[])
-{
-    const char *url = NULL;
-    struct config *config = NULL;
-    char *error = NULL;
-    enum config_action action = config_read_admin(argc, argv, environment, &url, &config, &error);
-    int status = action == CONFIG_BAD_USAGE ? EXIT_BAD_USAGE : EXIT_FAILURE;
-    switch (action) {
-    case CONFIG_HELP:
-        fputs(config_help(), stdout);
-        return EXIT_SUCCESS;
-    case CONFIG_VERSION:
-        puts("weir " WEIR_VERSION);
-        return EXIT_SUCCESS;
-    case CONFIG_BAD_USAGE:
-    case CONFIG_BAD:
-    case CONFIG_CHECK:
-        fail(status, "%s", error != NULL ? error : "out of memory");
-        free(error);
-        return status;
-    case CONFIG_RUN:
-        break;
-    }
-    signal(SIGPIPE, SIG_IGN); /* whoever reads what it says may have left: the status counts */
-    /* Without TLS, whose set-up takes longer than all the rest. */
-    status =
-        curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK ? check(url, config) : fail_no_memory();
-    curl_global_cleanup();
-    config_destroy(config);
     return status;
 }

@@ -8,11 +8,13 @@
 #ifndef WEIR_SERVER_CHECK_H
 #define WEIR_SERVER_CHECK_H
 
+#include "api/config.h"
+
 /*
- * ARGV begins with the word "check"; ENVIRONMENT is as environ. Without a URL the admin address is
- * found as the service finds it. Says in one line what was seen. Returns the exit status: 0 where
- * the answer was good, 1 where it was not or none came, 2 with a bad command line.
+ * Asks URL, which may be unix: and a path; NULL: the service whose admin port is CONFIG's. Both are
+ * as config_read_admin() found them. Says in one line what was seen. Returns the exit status: 0
+ * where the answer was good, 1 where it was not or none came, 2 where URL is none that can be asked.
  */
-int check_run(int argc, char *const argv[], char *const environment[]);
+int check_run(const char *url, const struct config *config);
 
 #endif

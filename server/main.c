@@ -2,6 +2,8 @@
 #include "server/check.h"
 #include "server/server.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,36 +26,48 @@ static void hold_standard_streams(void)
     }
 }
 
-static int serve(int argc, char *argv[])
+static int say(const char *text)
 {
-    struct config *config = NULL;
-    char *error = NULL;
-    bool good;
-    switch (config_read(argc, argv, environ, &config, &error)) {
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0) {
+        return EXIT_SUCCESS;
+    }
+    fprintf(stderr, "weir: standard output: %s\n", strerror(errno));
+    return EXIT_FAILURE;
+}
+
+/* WHO was started to do no more than ACTION, which says so. ERROR is freed. */
+static int tell(const char *who, enum config_action action, char *error)
+{
+    switch (action) {
     case CONFIG_HELP:
-        fputs(config_help(), stdout);
-        return EXIT_SUCCESS;
+        return say(config_help());
     case CONFIG_VERSION:
-        puts("weir " WEIR_VERSION);
-        return EXIT_SUCCESS;
-    case CONFIG_CHECK:
-        good = server_check(config);
-        config_destroy(config);
-        if (good) {
-            puts("the configuration is good");
-        }
-        return good ? EXIT_SUCCESS : EXIT_CONFIG;
+        return say("weir " WEIR_VERSION "\n");
     case CONFIG_BAD_USAGE:
-        fprintf(stderr, "weir: %s\n", error);
-        free(error);
-        return EXIT_USAGE;
     case CONFIG_BAD:
-        fprintf(stderr, "weir: %s\n", error);
+        fprintf(stderr, "%s: %s\n", who, error != NULL ? error : "out of memory");
         free(error);
-        return EXIT_CONFIG;
+        return action == CONFIG_BAD ? EXIT_CONFIG : EXIT_USAGE;
     case CONFIG_RUN:
+    case CONFIG_CHECK:
         break;
     }
+    assert(false);
+    return EXIT_FAILURE;
+}
+
+static int check_config(struct config *config)
+{
+    bool good = server_check(config);
+    config_destroy(config);
+    if (good) {
+        puts("the configuration is good");
+    }
+    return good ? EXIT_SUCCESS : EXIT_CONFIG;
+}
+
+static int run(struct config *config, int argc, char *argv[])
+{
     struct server_reload reload = {argc, argv, environ};
     struct server *server = server_create(config, &reload);
     if (server == NULL) {
@@ -64,10 +78,34 @@ static int serve(int argc, char *argv[])
     return status;
 }
 
+static int serve(int argc, char *argv[])
+{
+    struct config *config = NULL;
+    char *error = NULL;
+    enum config_action action = config_read(argc, argv, environ, &config, &error);
+    return action == CONFIG_RUN     ? run(config, argc, argv)
+           : action == CONFIG_CHECK ? check_config(config)
+                                    : tell("weir", action, error);
+}
+
+static int check(int argc, char *argv[])
+{
+    struct config *config = NULL;
+    const char *url = NULL;
+    char *error = NULL;
+    enum config_action action = config_read_admin(argc, argv, environ, &url, &config, &error);
+    if (action != CONFIG_RUN) {
+        return tell("weir: check", action, error);
+    }
+    int status = check_run(url, config);
+    config_destroy(config);
+    return status;
+}
+
 /* A word before all flags is a command; --check-config is a flag of the service. */
 int main(int argc, char *argv[])
 {
     hold_standard_streams();
-    return argc > 1 && strcmp(argv[1], "check") == 0 ? check_run(argc - 1, argv + 1, environ)
+    return argc > 1 && strcmp(argv[1], "check") == 0 ? check(argc - 1, argv + 1)
                                                      : serve(argc, argv);
 }

@@ -4,6 +4,8 @@
  */
 #include "server/server_state.h"
 
+#include "server/threads.h"
+
 #include <curl/curl.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -110,9 +112,6 @@ static bool divide_files(struct server *server)
                 files);
         return false;
     }
-    char threads[16];
-    snprintf(threads, sizeof threads, "%u", server->files.threads);
-    (void)setenv("UV_THREADPOOL_SIZE", threads, 0);
     return true;
 }
 
@@ -121,7 +120,11 @@ static bool divide_memory(struct server *server)
 {
     struct rlimit space = {RLIM_INFINITY, RLIM_INFINITY};
     getrlimit(RLIMIT_AS, &space);
-    bounds_find_memory("", space.rlim_cur, &server->memory);
+    uint64_t stacks_bytes = threads_address_bytes(server->files.threads, STACK_BYTES);
+    uint64_t space_bytes = space.rlim_cur == RLIM_INFINITY ? UINT64_MAX
+                           : space.rlim_cur > stacks_bytes ? space.rlim_cur - stacks_bytes
+                                                           : 0;
+    bounds_find_memory("", space_bytes, &server->memory);
     keep_memory(server->memory.bytes);
     if (!server_fit_memory(server, server->config)) {
         uint64_t reserved_bytes = server->reserved_bytes;
@@ -132,6 +135,25 @@ static bool divide_memory(struct server *server)
                                    : "",
                 (unsigned long long)(server->memory.bytes >> 10));
         return false;
+    }
+    return true;
+}
+
+/* Starts the threads. False after one clear line on stderr. */
+static bool start_threads(struct server *server)
+{
+    unsigned count = threads_start(&server->loop, server->files.threads);
+    if (count == 0) {
+        fprintf(stderr,
+                "weir: ulimit -u, pids.max: expected room for at least 1 more thread, found "
+                "none\n");
+        return false;
+    }
+    if (count < server->files.threads) {
+        char number[16];
+        snprintf(number, sizeof number, "%u", count);
+        log_event(server->log, CONFIG_LEVEL_INFO, "threads_lowered", "threads", number, "reason",
+                  "there may be no more (ulimit -u, pids.max)", NULL);
     }
     return true;
 }
@@ -335,7 +357,8 @@ struct server *server_create(struct config *config, const struct server_reload *
         goto told;
     }
     server->reserved_bytes = AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
-    if (!divide_memory(server) || (server->tls = load_tls(config)) == NULL) {
+    if (!divide_memory(server) || (server->tls = load_tls(config)) == NULL ||
+        !start_threads(server)) {
         secrets_destroy(secrets);
         goto told;
     }

@@ -11,6 +11,7 @@ from weir import BINARY, SANITIZER_OPTIONS
 class Root:
     def __init__(self, path):
         self.path = path
+        self.user = None  # the number of whom the binary runs as; this one
         shutil.copy(BINARY, path / "weir")
         listed = subprocess.run(["ldd", BINARY], capture_output=True, text=True, check=True).stdout
         for word in listed.split():
@@ -39,10 +40,10 @@ class Root:
         self.write("/proc/self/cgroup", "0::/\n")
         self.write("/sys/fs/cgroup/memory.max", f"{text}\n")
 
-    def command(self, *flags, user=None):
+    def command(self, *flags):
         """How to run the binary there. Where this user may not, the kernel may still let it be root
         in a namespace of its own."""
         within = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
-        if user is not None:
-            within.append(f"--userspec={user}:{user}")
+        if self.user is not None:
+            within.append(f"--userspec={self.user}:{self.user}")
         return [*within, str(self.path), "/weir", *flags]

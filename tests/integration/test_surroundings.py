@@ -62,8 +62,8 @@ def test_a_configuration_that_is_a_directory(tmp_path):
 
 def test_a_configuration_that_may_not_be_read(bare):
     bare.write("/weir.json", "{}").chmod(0)
-    expect_refusal(run(bare.command("--config", "/weir.json", user=65532)), "/weir.json",
-                   "Permission denied")
+    bare.user = 65532
+    expect_refusal(run(bare.command("--config", "/weir.json")), "/weir.json", "Permission denied")
 
 
 def test_a_configuration_that_is_empty(tmp_path):
@@ -178,6 +178,14 @@ def test_a_full_disk_behind_standard_output(tmp_path, upstream):
         ("warning", "access", "No space left on device")]
 
 
+@pytest.mark.parametrize("asked", [["--help"], ["--version"], ["check", "--help"]], ids=" ".join)
+def test_what_is_asked_for_and_cannot_be_written(asked):
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([BINARY, *asked], env=environment(), stdout=full, stderr=subprocess.PIPE,
+                             text=True, timeout=DEADLINE_S, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "weir: standard output: No space left on device\n")
+
+
 def test_a_reader_of_standard_output_that_has_stopped(tmp_path, upstream):
     read_end, write_end = os.pipe()
     weir = Plain(tmp_path, {"stdout": write_end, "stderr": subprocess.PIPE})
@@ -256,7 +264,7 @@ def test_a_bound_on_memory_lowers_what_may_take_it(start_weir, bare, upstream):
     # A reload is bounded too, and what is given at the start stays.
     weir.reload({"limits": {"total": {"limit": 5000}}, "buffer_bytes": 64 * MIB})
     assert limits_of(weir) == lowered
-    assert len(weir.events.find(event="memory_bounded")) == 2
+    weir.events.wait(2, event="memory_bounded")
     weir.reload({"limits": {"total": {"limit": 2}}})
     assert limits_of(weir) == {**lowered, "limits.total.limit": 2}
 
@@ -329,6 +337,31 @@ def test_memory_for_the_checks_of_passwords(start_weir, bare, method, good):
         expect_refusal(run(bare.command("--config", "/weir.json")), "memory.max", "auth.clients")
         bare.bound_memory(64 * MIB)
         start_weir(config, root=bare)
+
+
+# --- threads ---
+
+
+def few_threads(root, count):
+    """What bounds ROOT's binary to COUNT threads beside its own: it runs as nobody else does."""
+    root.user = 70000 + os.getpid() % 100000
+    return lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1 + count, 1 + count))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_threads_look_up_all_names(start_weir, bare, upstream, count):
+    names = [f"name{number}.test" for number in range(20)]
+    bare.write("/etc/hosts", "".join(f"127.0.0.1 {name}\n" for name in names))
+    weir = start_weir(root=bare, prepare=few_threads(bare, count))
+    assert weir.events.find(event="threads_lowered")[0]["threads"] == str(count)
+    clients = [weir.ask(f"http://{name}:{upstream.port}/") for name in names]
+    assert [client.read().status for client in clients] == [200] * len(names)
+
+
+def test_no_thread_at_all(bare):
+    bare.write("/weir.json", json.dumps(ANY_PORTS))
+    prepare = few_threads(bare, 0)
+    expect_refusal(run(bare.command("--config", "/weir.json"), prepare), "ulimit -u")
 
 
 # --- open files ---

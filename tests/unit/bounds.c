@@ -124,7 +124,7 @@ static void version_1_and_both_versions(void **state)
 static void an_address_space_is_a_bound_too(void **state)
 {
     (void)state;
-    struct bounds_memory memory = find(96 * MIB);
+    struct bounds_memory memory = find(88 * MIB);
     assert_int_equal(memory.bytes, 64 * MIB);
     assert_string_equal(memory.source, "ulimit -v");
     assert_int_equal(find(8 * MIB).bytes, 1); /* none would be 0 */
