@@ -49,7 +49,6 @@ struct server {
     uv_timer_t timer; /* ends the poll when something is due */
     struct bounds_memory memory;
     struct bounds_files files;
-    uint64_t reserved_bytes; /* of the memory, for checks of passwords */
     uint32_t client_socket_bytes;
     uint32_t upstream_socket_bytes;
     unsigned connections_max;
@@ -82,8 +81,11 @@ struct frontend_settings server_frontend_settings(const struct server *server,
 /* The policy that CONFIG asks for. NULL when out of memory. */
 struct egress *server_make_egress(const struct server *server, const struct config_egress *config);
 
-/* Lowers what CONFIG allows to what fits into the memory. False where nothing does. */
-bool server_fit_memory(struct server *server, struct config *config);
+/* What is set aside of the memory for checks of the passwords in SECRETS. */
+uint64_t server_reserved_bytes(const struct secrets *secrets);
+
+/* Lowers what CONFIG allows to what then fits into the memory. False where nothing does. */
+bool server_fit_memory(struct server *server, struct config *config, const struct secrets *secrets);
 
 /* EGRESS takes the place of the policy in force. */
 void server_use_egress(struct server *server, struct egress *egress);

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct exchanges_settings server_exchanges_settings(const struct config *config)
 {
@@ -37,13 +38,19 @@ static const char *number_of(char number[static 16], uint32_t before, uint32_t n
     return now < before ? number : NULL;
 }
 
+uint64_t server_reserved_bytes(const struct secrets *secrets)
+{
+    return AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
+}
+
 /*
  * What is read at the start only stays as it was fitted then. The event names what was lowered, as
  * the configuration does.
  */
-bool server_fit_memory(struct server *server, struct config *config)
+bool server_fit_memory(struct server *server, struct config *config, const struct secrets *secrets)
 {
     bool starting = server->connections_max == 0;
+    uint64_t reserved_bytes = server_reserved_bytes(secrets);
     struct bounds_load load = {
         .connections = starting ? config->connections_max : server->connections_max,
         .requests = config->bounds.limit,
@@ -55,8 +62,7 @@ bool server_fit_memory(struct server *server, struct config *config)
     if (server->memory.bytes == 0) {
         return true;
     }
-    if (!bounds_fit_memory(server->memory.bytes, server->reserved_bytes, config->header_bytes,
-                           &load)) {
+    if (!bounds_fit_memory(server->memory.bytes, reserved_bytes, config->header_bytes, &load)) {
         return false;
     }
     char bound[24];
@@ -151,56 +157,68 @@ void server_look_at_listeners(struct server *server)
     guard_look_at(server->guard, server->admin_acceptor, true);
 }
 
-/* All or nothing: limits, timeouts and logging change, queues and slots stay. */
-void server_reload_config(struct server *server)
+/* What a reload puts in the place of what is in force; all zero is nothing. */
+struct candidate {
+    struct config *config;
+    struct secrets *secrets;
+    struct tls *tls;
+    struct egress *egress;
+    struct rules *rules;
+};
+
+/* What has been taken out of it is NULL. */
+static void candidate_finish(struct candidate *candidate)
+{
+    rules_destroy(candidate->rules);
+    egress_destroy(candidate->egress);
+    tls_destroy(candidate->tls);
+    secrets_destroy(candidate->secrets);
+    config_destroy(candidate->config);
+}
+
+/* Makes all that can fail. False with the reason, which the caller frees; NULL: out of memory. */
+static bool candidate_make(struct server *server, struct candidate *candidate, char **ret_error)
 {
     struct config *config = NULL;
-    char *error = NULL;
     enum config_action action = config_read(server->reload.argument_count, server->reload.arguments,
-                                            server->reload.environment, &config, &error);
+                                            server->reload.environment, &config, ret_error);
+    candidate->config = config;
     if (action != CONFIG_RUN) {
-        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason", error, NULL);
-        free(error);
-        config_destroy(config);
-        return;
+        return false;
     }
-    struct secrets *secrets = guard_read_secrets(config, &error);
-    struct tls *tls = secrets != NULL ? tls_load(config, server->tls, &error) : NULL;
-    if (tls == NULL) {
-        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
-                  error != NULL ? error : "out of memory", NULL);
-        free(error);
-        secrets_destroy(secrets);
-        config_destroy(config);
-        return;
+    config->header_bytes = server->config->header_bytes; /* only a restart changes it */
+    candidate->secrets = guard_read_secrets(config, ret_error);
+    if (candidate->secrets == NULL) {
+        return false;
     }
-    server->reserved_bytes = AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
-    if (!server_fit_memory(server, config)) {
-        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
-                  "the memory has no room for what the passwords' checks would take", NULL);
-        tls_destroy(tls);
-        secrets_destroy(secrets);
-        config_destroy(config);
-        return;
+    candidate->tls = tls_load(config, server->tls, ret_error);
+    if (candidate->tls == NULL) {
+        return false;
     }
-    struct rules *rules = config_take_rules(config);
-    struct egress *egress = server_make_egress(server, &config->egress);
-    if (egress == NULL || !limiter_set_rules(server->limiter, rules, &config->bounds)) {
-        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason", "out of memory",
-                  NULL);
-        egress_destroy(egress);
-        tls_destroy(tls);
-        secrets_destroy(secrets);
-        rules_destroy(rules);
-        config_destroy(config);
-        return;
+    if (!server_fit_memory(server, config, candidate->secrets)) {
+        *ret_error = strdup("the memory has no room for what the passwords' checks would take");
+        return false;
     }
+    candidate->egress = server_make_egress(server, &config->egress);
+    candidate->rules = config_take_rules(config);
+    return candidate->egress != NULL &&
+           limiter_set_rules(server->limiter, candidate->rules, &config->bounds);
+}
+
+/* The limiter has its rules already. */
+static void adopt(struct server *server, struct candidate *candidate)
+{
+    const struct config *config = candidate->config;
     struct exchanges_settings exchanges = server_exchanges_settings(config);
     struct tunnels_settings tunnels = server_tunnels_settings(config);
     struct frontend_settings frontend = server_frontend_settings(server, config);
-    server_use_egress(server, egress);
-    server_use_upstreams(server, tls, config);
-    guard_configure(server->guard, config, secrets, server->connections_max);
+    candidate->rules = NULL;
+    server_use_egress(server, candidate->egress);
+    candidate->egress = NULL;
+    server_use_upstreams(server, candidate->tls, candidate->config);
+    candidate->tls = NULL;
+    guard_configure(server->guard, config, candidate->secrets, server->connections_max);
+    candidate->secrets = NULL;
     server_look_at_listeners(server);
     exchanges_configure(server->exchanges, &exchanges);
     frontend_configure(server->frontend, &frontend);
@@ -209,7 +227,20 @@ void server_reload_config(struct server *server)
     log_configure(server->log, config->access_log == CONFIG_LOG_JSON, config->level);
     trim_connections(server);
     server->config->timeouts = config->timeouts;
-    config_destroy(config);
     server->generation++;
-    log_event(server->log, CONFIG_LEVEL_INFO, "reloaded", NULL);
+}
+
+void server_reload_config(struct server *server)
+{
+    struct candidate candidate = {0};
+    char *error = NULL;
+    if (candidate_make(server, &candidate, &error)) {
+        adopt(server, &candidate);
+        log_event(server->log, CONFIG_LEVEL_INFO, "reloaded", NULL);
+    } else {
+        log_event(server->log, CONFIG_LEVEL_ERROR, "reload_failed", "reason",
+                  error != NULL ? error : "out of memory", NULL);
+        free(error);
+    }
+    candidate_finish(&candidate);
 }

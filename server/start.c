@@ -116,7 +116,7 @@ static bool divide_files(struct server *server)
 }
 
 /* Finds the bound on memory and keeps below it. False after one clear line on stderr. */
-static bool divide_memory(struct server *server)
+static bool divide_memory(struct server *server, const struct secrets *secrets)
 {
     struct rlimit space = {RLIM_INFINITY, RLIM_INFINITY};
     getrlimit(RLIMIT_AS, &space);
@@ -126,8 +126,8 @@ static bool divide_memory(struct server *server)
                                                            : 0;
     bounds_find_memory("", space_bytes, &server->memory);
     keep_memory(server->memory.bytes);
-    if (!server_fit_memory(server, server->config)) {
-        uint64_t reserved_bytes = server->reserved_bytes;
+    if (!server_fit_memory(server, server->config, secrets)) {
+        uint64_t reserved_bytes = server_reserved_bytes(secrets);
         fprintf(stderr, "weir: %s: expected at least %llu KiB of memory%s, found %llu\n",
                 server->memory.source,
                 (unsigned long long)((BOUNDS_MEMORY_LEAST + reserved_bytes) >> 10),
@@ -356,8 +356,7 @@ struct server *server_create(struct config *config, const struct server_reload *
     if (secrets == NULL) {
         goto told;
     }
-    server->reserved_bytes = AUTH_RUNNING_MAX * secrets_check_bytes(secrets);
-    if (!divide_memory(server) || (server->tls = load_tls(config)) == NULL ||
+    if (!divide_memory(server, secrets) || (server->tls = load_tls(config)) == NULL ||
         !start_threads(server)) {
         secrets_destroy(secrets);
         goto told;

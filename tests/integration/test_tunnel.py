@@ -104,6 +104,19 @@ def test_a_request_that_comes_in_pieces(weir, plain, first):
     echo(client, plain.take())
 
 
+def test_a_reload_does_not_change_how_long_a_head_may_be(start_weir, plain):
+    """header_bytes is read at the start only; one that is half here may be longer than a new one."""
+    weir = start_weir({"header_bytes": 16384})
+    client = weir.client()
+    data = request_bytes("CONNECT", plain.host, [("X-Long", "x" * 8000)])
+    client.send(data[:7000])
+    wait_until(lambda: weir.client_connections() == 1, "the first piece is here")
+    weir.reload({"header_bytes": 4096})
+    client.send(data[7000:])
+    assert client.read_head().status == 200
+    echo(client, plain.take())
+
+
 def test_what_is_sent_while_it_waits_arrives(start_weir, plain):
     weir = start_weir(limited(1))
     first = open_tunnel(weir, plain.host)
