@@ -182,9 +182,28 @@ static bool may_use(struct fetch *fetch, const char *address)
     return egress_check_address(fetch->fetcher->egress, &target, peer, &detail) == PROBLEM_NONE;
 }
 
+/*
+ * A reused connection may turn out to be dead, and libcurl then takes another, idle or new. Whether
+ * this is that, for a request that may have reached the upstream and must not do so twice.
+ */
+static bool is_second_sending(struct fetch *fetch)
+{
+    if (!fetch->was_sent || fetch->resendable) {
+        return false;
+    }
+    refuse(fetch, PROBLEM_UPSTREAM_INCOMPLETE,
+           "the upstream closed the connection without an answer; the request is not one that may "
+           "be sent twice");
+    return true;
+}
+
+/* The request is about to be sent. */
 static int on_connected(void *data, char *address, char *local_address, int port, int local_port)
 {
     struct fetch *fetch = data;
+    if (is_second_sending(fetch)) {
+        return CURL_PREREQFUNC_ABORT;
+    }
     if (!may_use(fetch, address)) {
         fetch->barred = true;
         return CURL_PREREQFUNC_ABORT;
@@ -199,18 +218,11 @@ static int on_connected(void *data, char *address, char *local_address, int port
     return CURL_PREREQFUNC_OK;
 }
 
-/*
- * libcurl opens a connection: first of all for a new request, and again when a reused connection
- * turned out to be dead before it answered. The second may be a second sending of the request.
- */
 static curl_socket_t on_open(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct fetch *fetch = data;
     (void)purpose;
-    if (fetch->was_sent && !fetch->resendable) {
-        refuse(fetch, PROBLEM_UPSTREAM_INCOMPLETE,
-               "the upstream closed the connection without an answer; the request is not one that "
-               "may be sent twice");
+    if (is_second_sending(fetch)) {
         return CURL_SOCKET_BAD;
     }
     assert(fetch->next_address < fetch->addresses.count);

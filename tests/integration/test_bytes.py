@@ -483,29 +483,35 @@ def test_an_idle_connection_that_the_upstream_closed_is_not_used(weir, held):
         weir.wait_host(held.host, active=0, idle_connections=0)
 
 
-@pytest.mark.parametrize("method,body", [("POST", b""), ("POST", b"abc"), ("PATCH", b"abc"),
+@pytest.mark.parametrize("idle", [1, 3])
+@pytest.mark.parametrize("method,body", [("POST", b""), ("POST", b"abc"), ("PATCH", b""), ("PATCH", b"abc"),
                                          ("PUT", b"abc"), ("GET", None), ("DELETE", None)])
 def test_a_request_on_a_reused_connection_that_dies_is_sent_twice_only_if_that_is_safe(
-        start_weir, upstream, method, body):
-    weir = start_weir(limited(1))
+        start_weir, upstream, method, body, idle):
+    weir = start_weir(limited(idle))
     used = []
+    together = threading.Barrier(idle)
 
     def script(request):
         request.read_body()
         if request.connection.number in used:
             request.close()
         used.append(request.connection.number)
+        if request.target == "/first":
+            together.wait(DEADLINE_S)
         request.send_answer()
 
     upstream.script = script
-    assert weir.fetch(upstream.url("/first")).status == 200
+    clients = [weir.ask(upstream.url("/first")) for _ in range(idle)]
+    assert [client.read().status for client in clients] == [200] * idle
+    weir.wait_host(upstream.host, idle_connections=idle)
     answer = weir.fetch(upstream.url("/second"), method=method, body=body)
     sent = upstream.targets().count("/second")
     if method in ("POST", "PATCH"):
         assert answer.status == 502 and sent == 1
     else:
-        assert (answer.status, sent) in ((200, 2), (502, 1))
-    assert upstream.peak_connections == 1
+        assert (answer.status, sent) in ((200, idle + 1), (502, 1))
+    assert upstream.peak_connections == idle
 
 
 def test_bytes_behind_an_answer_do_not_become_the_next(start_weir, held):
