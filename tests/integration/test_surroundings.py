@@ -411,6 +411,58 @@ def test_64_open_files_and_crowds_at_both_ports(start_weir, held, new_upstream):
         client.close()
 
 
+def cpu_s(weir):
+    """The processor time that it has taken."""
+    with open(f"/proc/{weir.process.pid}/stat", encoding="ascii") as file:
+        return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def waiting_at(port):
+    """How many connections wait in the kernel to be accepted."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    (queues,) = [words[4] for words in lines if words[1] == f"0100007F:{port:04X}" and words[3] == "0A"]
+    return int(queues.partition(":")[2], 16)
+
+
+def test_a_listener_that_has_to_wait_twice_takes_no_processor_time(start_weir):
+    """First for open files, and then for one of the connections that another listener has taken."""
+    weir = start_weir({"listen": ["127.0.0.1:0", "127.0.0.1:0"], "connections": 2,
+                       "timeouts": {"head": "2s"}})
+    one, other = [("127.0.0.1", int(event["address"].rpartition(":")[2]))
+                  for event in weir.events.find(event="listening", **{"for": "data"})]
+    pid = weir.process.pid
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+
+    def both_wait():
+        clients = [Client(other)]
+        clients[0].send(b"GET ")
+        wait_until(lambda: weir.client_connections() == 1, "the first is in")
+        in_use = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        lowest = next(number for number in range(most) if number not in in_use)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, most))
+        count = len(weir.events.find(event="accept_paused"))
+        clients.append(Client(one))
+        weir.events.wait(count + 1, event="accept_paused")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+        clients.append(Client(other))
+        clients[2].send(b"GET ")
+        wait_until(lambda: weir.client_connections() == 2, "it is full")
+        if waiting_at(one[1]) == 1 and waiting_at(other[1]) == 0:
+            return clients
+        for client in clients:  # the first listener was faster
+            client.close()
+        wait_until(lambda: weir.client_connections() == 0, "all have left")
+        return None
+
+    clients = wait_until(both_wait, "one waits twice")
+    before = cpu_s(weir)
+    clients[0].wait_end()  # after the time that a head may take
+    assert cpu_s(weir) - before < 0.5
+    for client in clients:
+        client.close()
+
+
 def test_a_crowd_that_has_to_wait_takes_no_processor_time(start_weir, held):
     weir = start_weir(limited(1, queue_timeout="2s"), prepare=few_files(64))
     most = weir.status()["connections"]["client_limit"]
@@ -418,13 +470,9 @@ def test_a_crowd_that_has_to_wait_takes_no_processor_time(start_weir, held):
     crowd = [weir.client() for _ in range(most + 50)]
     wait_until(lambda: weir.status()["connections"]["full_total"] == 1, "it is full")
 
-    def cpu_s():
-        with open(f"/proc/{weir.process.pid}/stat", encoding="ascii") as file:
-            return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-
-    before = cpu_s()
+    before = cpu_s(weir)
     assert clients[1].read().status == 503  # that is the clock
-    assert cpu_s() - before < 0.5
+    assert cpu_s(weir) - before < 0.5
     held.next().answer()
     assert clients[0].read().status == 200
     for client in crowd:
