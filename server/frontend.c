@@ -91,7 +91,7 @@ static void close_client(struct client *client)
         exchanges_log_garbage(frontend->exchanges, client->address);
     }
     if (client->is_unread && !client->is_cut) {
-        lingering_close_soon(frontend->lingering, client->fd);
+        lingering_close_soon(frontend->lingering, client->fd, frontend->now_ns);
     }
     door_leave(frontend->door, client->fd);
     wheel_disarm(&frontend->wheel, &client->timer);

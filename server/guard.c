@@ -44,8 +44,7 @@ static void warn_of_exposed(const struct guard *guard)
 }
 
 struct guard *guard_create(uv_loop_t *loop, struct log *log, const struct config *config,
-                           struct secrets *secrets, unsigned connections, unsigned lingering,
-                           uint64_t now_ns)
+                           struct secrets *secrets, unsigned connections, unsigned lingering)
 {
     struct door_settings door = door_settings_of(config, connections);
     struct guard *guard = calloc(1, sizeof *guard);
@@ -58,7 +57,7 @@ struct guard *guard_create(uv_loop_t *loop, struct log *log, const struct config
     guard->overflow_status = config->overflow_status;
     guard->auth = auth_create(loop, secrets);
     guard->door = door_create(&door);
-    guard->lingering = lingering_create(loop, lingering, now_ns);
+    guard->lingering = lingering_create(loop, lingering);
     if (guard->auth == NULL || guard->door == NULL || guard->lingering == NULL) {
         guard_destroy(guard);
         return NULL;
@@ -155,7 +154,8 @@ static void make_full_answer(struct guard *guard)
     free(body);
 }
 
-static void refuse(struct guard *guard, int fd, const struct sockaddr *peer, socklen_t bytes)
+static void refuse(struct guard *guard, int fd, const struct sockaddr *peer, socklen_t bytes,
+                   uint64_t now_ns)
 {
     char address[DOOR_ADDRESS_MAX];
     if (guard->full_answer == NULL) {
@@ -164,7 +164,7 @@ static void refuse(struct guard *guard, int fd, const struct sockaddr *peer, soc
     if (guard->full_answer != NULL) {
         (void)send(fd, guard->full_answer, guard->full_answer_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
-    lingering_close(guard->lingering, fd);
+    lingering_close(guard->lingering, fd, now_ns);
     door_print_address(peer, bytes, address);
     struct log_request line = {
         .client = address,
@@ -188,7 +188,7 @@ int guard_take(struct guard *guard, struct acceptor *acceptor, struct sockaddr_s
         case DOOR_ENTERED:
             return fd;
         case DOOR_CLIENT_FULL:
-            refuse(guard, fd, (struct sockaddr *)ret_peer, *ret_peer_bytes);
+            refuse(guard, fd, (struct sockaddr *)ret_peer, *ret_peer_bytes, now_ns);
             break;
         case DOOR_NO_MEMORY:
             close(fd);

@@ -33,8 +33,7 @@ struct secrets *guard_read_secrets(const struct config *config, char **ret_error
  * in all, the rest is CONFIG's. NULL when out of memory.
  */
 struct guard *guard_create(uv_loop_t *loop, struct log *log, const struct config *config,
-                           struct secrets *secrets, unsigned connections, unsigned lingering,
-                           uint64_t now_ns);
+                           struct secrets *secrets, unsigned connections, unsigned lingering);
 
 /* Nobody may be inside. Run the loop afterwards until its handles are gone. Accepts NULL. */
 void guard_destroy(struct guard *guard);

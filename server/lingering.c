@@ -28,16 +28,14 @@ struct lingering {
     TAILQ_HEAD(, stay) stays;
     unsigned count;
     unsigned most;
-    uint64_t now_ns;
 };
 
-struct lingering *lingering_create(uv_loop_t *loop, unsigned most, uint64_t now_ns)
+struct lingering *lingering_create(uv_loop_t *loop, unsigned most)
 {
     struct lingering *lingering = calloc(1, sizeof *lingering);
     if (lingering != NULL) {
         lingering->loop = loop;
         lingering->most = most;
-        lingering->now_ns = now_ns;
         TAILQ_INIT(&lingering->stays);
     }
     return lingering;
@@ -75,7 +73,7 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     stay->ready = true;
 }
 
-void lingering_close(struct lingering *lingering, int fd)
+void lingering_close(struct lingering *lingering, int fd, uint64_t now_ns)
 {
     struct stay *stay = lingering->count < lingering->most ? calloc(1, sizeof *stay) : NULL;
     if (stay == NULL || shutdown(fd, SHUT_WR) < 0 ||
@@ -85,18 +83,18 @@ void lingering_close(struct lingering *lingering, int fd)
         return;
     }
     stay->fd = fd;
-    stay->until_ns = lingering->now_ns + LINGER_NS;
+    stay->until_ns = now_ns + LINGER_NS;
     stay->poll.data = stay;
     uv_poll_start(&stay->poll, UV_READABLE | UV_DISCONNECT, on_ready);
     TAILQ_INSERT_TAIL(&lingering->stays, stay, link);
     lingering->count++;
 }
 
-void lingering_close_soon(struct lingering *lingering, int fd)
+void lingering_close_soon(struct lingering *lingering, int fd, uint64_t now_ns)
 {
     int own = lingering->count < lingering->most ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (own >= 0) {
-        lingering_close(lingering, own);
+        lingering_close(lingering, own, now_ns);
     }
 }
 
@@ -126,7 +124,6 @@ bool lingering_run(struct lingering *lingering, uint64_t now_ns)
 {
     bool worked = false;
     struct stay *next;
-    lingering->now_ns = now_ns;
     for (struct stay *stay = TAILQ_FIRST(&lingering->stays); stay != NULL; stay = next) {
         next = TAILQ_NEXT(stay, link);
         if (is_over(stay, now_ns)) {

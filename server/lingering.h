@@ -16,16 +16,16 @@
 struct lingering;
 
 /* For MOST at once. NULL when out of memory. */
-struct lingering *lingering_create(uv_loop_t *loop, unsigned most, uint64_t now_ns);
+struct lingering *lingering_create(uv_loop_t *loop, unsigned most);
 
 /* Closes all. Run the loop afterwards until its handles are gone. Accepts NULL. */
 void lingering_destroy(struct lingering *lingering);
 
 /* Takes over FD, a connected socket to which everything has been written. */
-void lingering_close(struct lingering *lingering, int fd);
+void lingering_close(struct lingering *lingering, int fd, uint64_t now_ns);
 
 /* The same for a socket that somebody else closes right after this: works on a duplicate. */
-void lingering_close_soon(struct lingering *lingering, int fd);
+void lingering_close_soon(struct lingering *lingering, int fd, uint64_t now_ns);
 
 /* Reads what is there and closes what is over; once a turn. True where it did something. */
 bool lingering_run(struct lingering *lingering, uint64_t now_ns);

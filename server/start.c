@@ -363,7 +363,7 @@ struct server *server_create(struct config *config, const struct server_reload *
     }
     choose_connections(server);
     server->guard = guard_create(&server->loop, server->log, config, secrets,
-                                 server->connections_max, server->files.lingering, server->now_ns);
+                                 server->connections_max, server->files.lingering);
     if (server->guard == NULL || uv_timer_init(&server->loop, &server->timer) < 0 ||
         !create_parts(server)) {
         goto fail;

@@ -151,7 +151,7 @@ static void close_client(struct tunnel *tunnel, enum tunnel_close how)
     tunnel->relay.wires[RELAY_CLIENT] = NULL;
     door_leave(tunnel->all->parts.door, fd);
     if (how == TUNNEL_CLOSE_ANSWERED) {
-        lingering_close(tunnel->all->parts.lingering, fd);
+        lingering_close(tunnel->all->parts.lingering, fd, tunnel->all->now_ns);
     } else {
         close(fd);
     }
