@@ -43,7 +43,9 @@ void *client_on_target(void *context, const char *target, struct MHD_Connection 
     client->requests++;
     frontend_set_idle(client, false);
     client->head_only = true;
-    wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
+    if (client->requests > 1) { /* the first one's time began with the connection */
+        wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
+    }
 
     /* The copy is what counts from here on; libmicrohttpd need not take the query apart. */
     char *query = strchr((char *)(uintptr_t)target, '?');

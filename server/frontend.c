@@ -144,10 +144,11 @@ static void choose_room(struct frontend *frontend)
     frontend->room_is_used = false;
 }
 
-void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
-                  socklen_t bytes, uint64_t now_ns)
+void frontend_add(struct frontend *frontend, const struct lobby_guest *guest, uint64_t now_ns)
 {
     frontend->now_ns = now_ns; /* what it was may be long ago */
+    int fd = guest->fd;
+    const struct sockaddr *peer = (const struct sockaddr *)&guest->peer;
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL || uv_poll_init(frontend->loop, &client->hangup, fd) < 0) {
         free(client);
@@ -161,14 +162,14 @@ void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *addr
     client->room = room;
     client->fd = fd;
     client->hangup.data = client;
-    door_print_address(address, bytes, client->address);
+    door_print_address(peer, guest->peer_bytes, client->address);
     uv_poll_start(&client->hangup, UV_DISCONNECT, on_hangup);
-    wheel_arm(&frontend->wheel, &client->timer, frontend->now_ns + frontend->settings.head_ns);
+    wheel_arm(&frontend->wheel, &client->timer, guest->arrived_ns + frontend->settings.head_ns);
     TAILQ_INSERT_TAIL(&frontend->all, client, in_all);
     frontend->clients++;
 
     room->adding = client;
-    if (MHD_add_connection(room->daemon, fd, address, bytes) != MHD_YES) {
+    if (MHD_add_connection(room->daemon, fd, peer, guest->peer_bytes) != MHD_YES) {
         if (client->connection == NULL) { /* else close_client() has been called */
             client->is_cut = true;
             close_client(client);

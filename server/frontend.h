@@ -11,11 +11,10 @@
 #include "server/door.h"
 #include "server/exchange.h"
 #include "server/lingering.h"
+#include "server/lobby.h"
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <uv.h>
 
 struct frontend;
@@ -48,9 +47,11 @@ void frontend_configure(struct frontend *frontend, const struct frontend_setting
  */
 void frontend_destroy(struct frontend *frontend);
 
-/* Takes over the connected FD, which entered by the door, whatever comes of it. */
-void frontend_add(struct frontend *frontend, int fd, const struct sockaddr *address,
-                  socklen_t bytes, uint64_t now_ns);
+/*
+ * Takes over GUEST's connection, which entered by the door, whatever comes of it. The time for its
+ * first head began when it arrived.
+ */
+void frontend_add(struct frontend *frontend, const struct lobby_guest *guest, uint64_t now_ns);
 
 /* Does what can be done now. Returns true where it did something. */
 bool frontend_run(struct frontend *frontend, uint64_t now_ns);

@@ -133,8 +133,7 @@ void server_let_in(struct server *server, const struct lobby_guest *guest, enum 
 {
     switch (wish) {
     case LOBBY_HTTP:
-        frontend_add(server->frontend, guest->fd, (const struct sockaddr *)&guest->peer,
-                     guest->peer_bytes, server->now_ns);
+        frontend_add(server->frontend, guest, server->now_ns);
         return;
     case LOBBY_TUNNEL:
         tunnels_add(server->tunnels, guest, server->now_ns);

@@ -1,12 +1,14 @@
 """Clients that send garbage, too much, too slowly, or what smells of smuggling."""
 
 import json
+import select
 import socket
 
 import pytest
 
 from client import fetch_target, request_bytes, target_for
 from test_limits import FORMS
+from waiting import DEADLINE_S, wait_until
 from weir import limited
 
 
@@ -286,6 +288,22 @@ def test_a_head_that_trickles_is_closed_after_its_deadline(start_weir):
         except OSError:
             break
     assert pieces > 1
+
+
+@pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1\r\n", b"CONNECT "])
+def test_the_time_for_a_head_begins_with_its_connection(start_weir, held, data):
+    """Not with its first byte, nor with its first line."""
+    weir = start_weir({"timeouts": {"head": "1s"}})
+    first = weir.client()
+    wait_until(lambda: weir.client_connections() == 1, "the first is in")
+    clock = weir.ask(held.url(), headers=[("Weir-Timeout", "300ms")])
+    assert clock.read().status == 504
+    clock.close()
+    second = weir.client()
+    wait_until(lambda: weir.client_connections() == 2, "the second is in")
+    first.send(data)
+    ended, _, _ = select.select([first.socket, second.socket], [], [], DEADLINE_S)
+    assert first.socket in ended
 
 
 def test_slow_heads_do_not_keep_others_waiting(start_weir, upstream):
