@@ -182,6 +182,22 @@ static bool may_use(struct fetch *fetch, const char *address)
     return egress_check_address(fetch->fetcher->egress, &target, peer, &detail) == PROBLEM_NONE;
 }
 
+static unsigned char port_bit(uint16_t port)
+{
+    return (unsigned char)(1U << (port % 8));
+}
+
+/*
+ * libcurl has run FETCH's handle, and so has taken the stand-in address that the handle was given:
+ * one that is taken away before that has taken nothing.
+ */
+static void note_stand_in(struct fetch *fetch)
+{
+    uint16_t port = fetch->origin->port;
+    fetch->fetcher->lanes[fetch->pool->lane].ports[port / 8] |= port_bit(port);
+    fetch->knows_ports = true;
+}
+
 /*
  * A reused connection may turn out to be dead, and libcurl then takes another, idle or new. Whether
  * this is that, for a request that may have reached the upstream and must not do so twice.
@@ -201,6 +217,7 @@ static bool is_second_sending(struct fetch *fetch)
 static int on_connected(void *data, char *address, char *local_address, int port, int local_port)
 {
     struct fetch *fetch = data;
+    note_stand_in(fetch);
     if (is_second_sending(fetch)) {
         return CURL_PREREQFUNC_ABORT;
     }
@@ -472,11 +489,10 @@ const struct header *fetch_trailers(const struct fetch *fetch, size_t *ret_count
 }
 
 /* Sees to it that libcurl finds an address, any, for the origin's port without looking it up. */
-static bool give_stand_in(struct fetch *fetch, struct lane *lane)
+static bool give_stand_in(struct fetch *fetch, const struct lane *lane)
 {
     uint16_t port = fetch->origin->port;
-    unsigned char bit = (unsigned char)(1U << (port % 8));
-    if (fetch->knows_ports && (lane->ports[port / 8] & bit) != 0) {
+    if (fetch->knows_ports && (lane->ports[port / 8] & port_bit(port)) != 0) {
         return true;
     }
     snprintf(fetch->stand_in_text, sizeof fetch->stand_in_text, "*:%u:192.0.2.1", (unsigned)port);
@@ -485,8 +501,6 @@ static bool give_stand_in(struct fetch *fetch, struct lane *lane)
     if (curl_easy_setopt(fetch->easy, CURLOPT_RESOLVE, &fetch->stand_in) != CURLE_OK) {
         return false;
     }
-    lane->ports[port / 8] |= bit;
-    fetch->knows_ports = true;
     return true;
 }
 

@@ -1,5 +1,6 @@
 """What may be reached, and what not: by name, by port, and by the address that is dialled."""
 
+import signal
 import socket
 
 import pytest
@@ -322,6 +323,28 @@ def test_rebinding_the_other_way(start_closed, pair, nameserver):
     assert set(statuses) == {200, 403}
     assert len(good.requests) == statuses.count(200)
     assert not bad.connections
+
+
+@needs_nameserver
+def test_only_the_resolver_looks_names_up(start_weir, new_upstream, nameserver):
+    """Also after a request whose client left just when its turn had come, so that libcurl was told
+    of an address and never asked for it."""
+    nameserver.names["one.test"] = ["127.0.0.1"]
+    first, second = new_upstream(), new_upstream()
+    weir = start_weir(limited(1), nameserver=NAMESERVER)
+    assert weir.fetch(first.url(name="one.test")).status == 200
+    for _ in range(5):
+        tunnel = weir.client()
+        tunnel.ask("CONNECT", f"one.test:{second.port}")
+        assert tunnel.read_head().status == 200
+        waiting = weir.ask(second.url(name="one.test"))
+        weir.wait_host(f"one.test:{second.port}", queued=1)
+        weir.process.send_signal(signal.SIGSTOP)
+        tunnel.reset()
+        waiting.reset()
+        weir.process.send_signal(signal.SIGCONT)
+        assert weir.fetch(second.url(name="one.test")).status == 200
+    assert nameserver.asked == {"one.test": 1}
 
 
 # --- reloads ---
