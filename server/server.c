@@ -297,6 +297,7 @@ int server_run(struct server *server)
     if (resolver_is_busy(server->resolver) || guard_is_busy(server->guard)) {
         /* they would have to be waited for; what still runs is logged */
         frontend_destroy(server->frontend);
+        tunnels_destroy(server->tunnels);
         server_remove_socket_files(server);
         log_destroy(server->log);
         _exit(server->exit_status);

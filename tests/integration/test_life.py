@@ -10,11 +10,13 @@ import threading
 import pytest
 
 from client import Client, target_for
+from nameserver import Nameserver, can_serve_names
 from test_hardening import wait_asleep
 from test_limits import in_order
 from waiting import DEADLINE_S, wait_until
-from weir import BINARY, limited, run_weir
+from weir import BINARY, can_name_hosts, limited, run_weir
 
+NAMESERVER = "127.0.53.3"
 LOG_KEYS = {"time", "id", "client", "form", "method", "host", "path", "status", "bytes_in", "bytes_out",
             "queue_ms", "fetch_ms", "ahead", "outcome"}
 
@@ -85,6 +87,31 @@ def test_a_drain_that_takes_too_long_ends_with_3(start_weir, held):
     for client in clients:
         answer = client.read()
         assert answer is None or answer.status >= 500 or not answer.complete
+
+
+@pytest.mark.skipif(not can_name_hosts() or not can_serve_names(NAMESERVER), reason="may not serve names")
+def test_what_a_drain_cuts_off_is_logged_also_while_a_name_is_looked_up(start_weir, held):
+    """Nothing can interrupt a look-up, and an end that waited for it would come late."""
+    nameserver = Nameserver(NAMESERVER)
+    gate = threading.Event()
+    nameserver.names["slow.test"] = lambda asked: gate.wait(DEADLINE_S) and []
+    try:
+        weir = start_weir({"timeouts": {"drain": "300ms"}}, nameserver=NAMESERVER)
+        tunnel = weir.client().ask("CONNECT", held.host)
+        assert tunnel.read_head().status == 200
+        weir.ask("http://slow.test/")
+        weir.ask(held.url("/held"))
+        held.next()
+        weir.wait_host("slow.test", active=1)
+        weir.signal(signal.SIGTERM)
+        weir.expected_exit = 3
+        assert weir.wait_exit() == 3
+    finally:
+        gate.set()
+        nameserver.stop()
+    weir.log.thread.join(DEADLINE_S)
+    forms = [line["form"] for line in weir.log.find(outcome="draining")]
+    assert sorted(forms) == ["connect", "fetch", "fetch"]
 
 
 def test_a_second_signal_ends_at_once(start_weir, held):
