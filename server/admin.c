@@ -131,7 +131,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
     if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type) == MHD_YES &&
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
         (answer.kind == NULL || answer.kind->challenge_field == NULL ||
-         MHD_add_response_header(response, answer.kind->challenge_field, answer.kind->challenge)) &&
+         MHD_add_response_header(response, answer.kind->challenge_field, answer.kind->challenge) ==
+             MHD_YES) &&
         (answer.allow == NULL ||
          MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer.allow) == MHD_YES)) {
         result = MHD_queue_response(connection, answer.status, response);
@@ -245,36 +246,6 @@ static struct answer route(struct admin *admin, const struct admin_gate_target *
 
 /* --- Checks --- */
 
-struct fields {
-    struct header at[FIELDS_MAX];
-    size_t count;
-    bool overflow;
-};
-
-static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
-                                size_t name_bytes, const char *value, size_t value_bytes)
-{
-    struct fields *fields = context;
-
-    (void)kind;
-    if (fields->count == FIELDS_MAX) {
-        fields->overflow = true;
-        return MHD_NO;
-    }
-    if (value == NULL) {
-        value = "";
-        value_bytes = 0;
-    }
-    while (value_bytes > 0 && (value[value_bytes - 1] == ' ' || value[value_bytes - 1] == '\t')) {
-        value_bytes--;
-    }
-    fields->at[fields->count++] = (struct header){.name = name,
-                                                  .name_bytes = (uint32_t)name_bytes,
-                                                  .value = value,
-                                                  .value_bytes = (uint32_t)value_bytes};
-    return MHD_YES;
-}
-
 /*
  * What refuses a request before its route is looked at: PROBLEM_NONE, or the problem with a static
  * sentence in *ret_detail. *ret_has_body says whether more than the head follows.
@@ -283,13 +254,18 @@ static enum problem check_request(const struct admin *admin, struct MHD_Connecti
                                   const struct admin_gate_target *target, const char *method,
                                   const char *version, bool *ret_has_body, const char **ret_detail)
 {
-    struct fields fields = {.count = 0};
+    struct header room[FIELDS_MAX];
+    struct daemon_fields fields = {.at = room, .room = FIELDS_MAX};
     struct headers_request_facts facts;
 
-    (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, &fields);
+    daemon_read_fields(connection, MHD_HEADER_KIND, &fields);
     if (fields.overflow) {
         *ret_detail = "the request has too many header fields: expected at most 100";
         return PROBLEM_HEADER_TOO_LARGE;
+    }
+    if (fields.defect != NULL) {
+        *ret_detail = fields.defect;
+        return PROBLEM_BAD_REQUEST;
     }
     struct headers_request request = {.method = method,
                                       .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
@@ -313,11 +289,6 @@ static enum problem check_request(const struct admin *admin, struct MHD_Connecti
 
 /* --- libmicrohttpd's calls --- */
 
-static void on_log(void *context, const char *format, va_list arguments)
-{
-    (void)context, (void)format, (void)arguments; /* it tells of every client that leaves */
-}
-
 static void *on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
     size_t bytes = strlen(target) + 1;
@@ -330,16 +301,11 @@ static void *on_target(void *context, const char *target, struct MHD_Connection 
     return request;
 }
 
-static struct admin_client *client_of(struct MHD_Connection *connection)
-{
-    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-}
-
 static void on_completed(void *context, struct MHD_Connection *connection, void **memory,
                          enum MHD_RequestTerminationCode code)
 {
     struct admin *admin = context;
-    struct admin_client *client = client_of(connection);
+    struct admin_client *client = daemon_client(connection);
     struct admin_request *request = *memory;
 
     (void)code;
@@ -461,7 +427,7 @@ static struct MHD_Daemon *start_daemon(struct admin *admin, unsigned connections
 {
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | DAEMON_ONE_THREAD, 0, NULL, NULL, on_request,
-        admin, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,            /* first: for what follows */
+        admin, MHD_OPTION_EXTERNAL_LOGGER, daemon_on_message, NULL, /* first: for what follows */
         MHD_OPTION_CONNECTION_LIMIT, connections_max,               /* unsigned */
         MHD_OPTION_CONNECTION_TIMEOUT, 0U,                          /* unsigned; see REQUEST_NS */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(MEMORY_BYTES), /* size_t */

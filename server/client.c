@@ -9,6 +9,8 @@
  */
 #include "server/client.h"
 
+#include "server/daemon.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,19 +28,12 @@ static void suspend(struct client *client)
     MHD_suspend_connection(client->connection);
 }
 
-static struct client *client_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info->socket_context;
-}
-
 /* --- the request --- */
 
 void *client_on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
     struct frontend *frontend = context;
-    struct client *client = client_of(connection);
+    struct client *client = daemon_client(connection);
     client->exchange = exchange_create(frontend->exchanges, target, client->address, client);
     client->requests++;
     frontend_set_idle(client, false);
@@ -61,76 +56,23 @@ size_t client_on_unescape(void *context, struct MHD_Connection *connection, char
     return strlen(text);
 }
 
-struct gathered {
-    struct header *fields;
-    size_t count;
-    size_t capacity;
-    const char *defect;
-};
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-/*
- * A folded line is glued to the name of its field by libmicrohttpd 0.9.75. Such a field shows by
- * its value lying elsewhere than right behind the name.
- */
-static bool is_folded(const char *name, size_t name_bytes, const char *value)
-{
-    const char *c = name + name_bytes + 1;
-    if (value < c || value - c > 65536) {
-        return true;
-    }
-    while (c < value && is_blank(*c)) {
-        c++;
-    }
-    return c != value;
-}
-
-static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
-                                size_t name_bytes, const char *value, size_t value_bytes)
-{
-    struct gathered *gathered = context;
-    (void)kind;
-    if (gathered->count == gathered->capacity) {
-        return MHD_NO;
-    }
-    if (value == NULL) {
-        value = "";
-        value_bytes = 0;
-    } else if (is_folded(name, name_bytes, value)) {
-        gathered->defect = "a header field is folded over several lines; send it in one";
-    }
-    struct header *field = &gathered->fields[gathered->count++];
-    *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
-    /* libmicrohttpd does not know "chunked " for what it is: the check must see it untrimmed */
-    if (!headers_is(field, "Transfer-Encoding")) {
-        while (field->value_bytes > 0 && is_blank(value[field->value_bytes - 1])) {
-            field->value_bytes--;
-        }
-    }
-    return MHD_YES;
-}
-
 /*
  * The fields of KIND, in FEW where they fit, else in memory that the caller frees. Returns false
  * when out of memory.
  */
 static bool gather(struct client *client, enum MHD_ValueKind kind, struct header *few,
-                   struct gathered *ret_gathered)
+                   struct daemon_fields *ret_fields)
 {
     int count = MHD_get_connection_values(client->connection, kind, NULL, NULL);
-    size_t capacity = count > 0 ? (size_t)count : 0;
-    *ret_gathered = (struct gathered){.fields = few, .capacity = capacity};
-    if (capacity > FEW_FIELDS) {
-        ret_gathered->fields = malloc(capacity * sizeof *few);
-        if (ret_gathered->fields == NULL) {
+    struct daemon_fields fields = {.at = few, .room = count > 0 ? (size_t)count : 0};
+    if (fields.room > FEW_FIELDS) {
+        fields.at = malloc(fields.room * sizeof *few);
+        if (fields.at == NULL) {
             return false;
         }
     }
-    MHD_get_connection_values_n(client->connection, kind, on_field, ret_gathered);
+    daemon_read_fields(client->connection, kind, &fields);
+    *ret_fields = fields;
     return true;
 }
 
@@ -138,20 +80,20 @@ static bool begin(struct client *client, const char *method, const char *version
 {
     struct frontend *frontend = client->frontend;
     struct header few[FEW_FIELDS];
-    struct gathered gathered;
+    struct daemon_fields fields;
     wheel_disarm(&frontend->wheel, &client->timer);
-    if (!gather(client, MHD_HEADER_KIND, few, &gathered)) {
+    if (!gather(client, MHD_HEADER_KIND, few, &fields)) {
         return false;
     }
     struct headers_request request = {
         .method = method,
         .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
-        .fields = gathered.fields,
-        .count = gathered.count,
+        .fields = fields.at,
+        .count = fields.count,
     };
-    exchange_begin(client->exchange, &request, gathered.defect, frontend->now_ns);
-    if (gathered.fields != few) {
-        free(gathered.fields);
+    exchange_begin(client->exchange, &request, fields.defect, frontend->now_ns);
+    if (fields.at != few) {
+        free(fields.at);
     }
     return true;
 }
@@ -159,17 +101,16 @@ static bool begin(struct client *client, const char *method, const char *version
 static bool end_upload(struct client *client)
 {
     struct header few[FEW_FIELDS];
-    struct gathered gathered;
-    if (!gather(client, MHD_FOOTER_KIND, few, &gathered)) {
+    struct daemon_fields fields;
+    if (!gather(client, MHD_FOOTER_KIND, few, &fields)) {
         return false;
     }
-    if (gathered.defect != NULL) {
+    if (fields.defect != NULL) {
         exchange_abort(client->exchange, problem_kind(PROBLEM_BAD_REQUEST)->word);
     }
-    exchange_upload_end(client->exchange, gathered.fields, gathered.count,
-                        client->frontend->now_ns);
-    if (gathered.fields != few) {
-        free(gathered.fields);
+    exchange_upload_end(client->exchange, fields.at, fields.count, client->frontend->now_ns);
+    if (fields.at != few) {
+        free(fields.at);
     }
     return true;
 }
@@ -278,7 +219,7 @@ enum MHD_Result client_on_request(void *context, struct MHD_Connection *connecti
                                   size_t *data_bytes, void **state)
 {
     struct frontend *frontend = context;
-    struct client *client = client_of(connection);
+    struct client *client = daemon_client(connection);
     struct exchange *exchange = *state;
     (void)url;
     if (exchange == NULL) {
@@ -332,7 +273,7 @@ void client_on_completed(void *context, struct MHD_Connection *connection, void 
                          enum MHD_RequestTerminationCode code)
 {
     struct frontend *frontend = context;
-    struct client *client = client_of(connection);
+    struct client *client = daemon_client(connection);
     struct exchange *exchange = *state;
     *state = NULL;
     if (exchange != NULL) {

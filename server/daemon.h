@@ -1,5 +1,7 @@
 /*
- * What both of our kinds of libmicrohttpd daemon are told, so that all its versions serve us alike.
+ * What our two kinds of libmicrohttpd daemon, the data port's rooms and the admin port's, have in
+ * common: what they are told, so that all its versions serve us alike, and how a request's header
+ * fields are read.
  *
  * Version 1.0 mends at will what it takes for a slip: it unfolds header lines, and answers a target
  * with a space in it by a redirect to one without. Told to be strict it refuses them, as we do
@@ -9,7 +11,12 @@
 #ifndef WEIR_SERVER_DAEMON_H
 #define WEIR_SERVER_DAEMON_H
 
+#include "api/headers.h"
+
 #include <microhttpd.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #if MHD_VERSION >= 0x00097707
 /* Without it a connection that is added is put aside, for another thread to take. */
@@ -19,5 +26,28 @@
 #define DAEMON_ONE_THREAD 0
 #define DAEMON_STRICTNESS MHD_OPTION_STRICT_FOR_CLIENT, 0
 #endif
+
+/* For MHD_OPTION_EXTERNAL_LOGGER: says nothing, since every client that leaves is a message. */
+void daemon_on_message(void *context, const char *format, va_list arguments);
+
+/* What MHD_OPTION_NOTIFY_CONNECTION has left with CONNECTION. */
+void *daemon_client(struct MHD_Connection *connection);
+
+/* Fields of a request as they came, in their order; they are libmicrohttpd's, as long as it lasts.
+ */
+struct daemon_fields {
+    struct header *at; /* the caller's */
+    size_t room;
+    size_t count;
+    bool overflow;      /* there were more than there was room for */
+    const char *defect; /* a sentence, static: why no request can be made of them; or NULL */
+};
+
+/*
+ * Reads CONNECTION's fields of KIND into *fields, of which the caller has set `at` and `room`; the
+ * rest is all zero.
+ */
+void daemon_read_fields(struct MHD_Connection *connection, enum MHD_ValueKind kind,
+                        struct daemon_fields *fields);
 
 #endif

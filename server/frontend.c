@@ -304,11 +304,6 @@ static void on_room_ready(uv_poll_t *poll, int status, int events)
     frontend_mark_dirty(poll->data);
 }
 
-static void on_message(void *context, const char *format, va_list arguments)
-{
-    (void)context, (void)format, (void)arguments; /* every client that leaves is one */
-}
-
 static bool open_room(struct frontend *frontend, struct room *room)
 {
     const struct frontend_settings *settings = &frontend->settings;
@@ -316,12 +311,13 @@ static bool open_room(struct frontend *frontend, struct room *room)
     room->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO |
             MHD_USE_ERROR_LOG | DAEMON_ONE_THREAD,
-        0, NULL, NULL, client_on_request, frontend, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)settings->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT, 0U, DAEMON_STRICTNESS,
-        MHD_OPTION_URI_LOG_CALLBACK, client_on_target, frontend, MHD_OPTION_UNESCAPE_CALLBACK,
-        client_on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, client_on_completed, frontend,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, room, MHD_OPTION_END);
+        0, NULL, NULL, client_on_request, frontend, MHD_OPTION_EXTERNAL_LOGGER, daemon_on_message,
+        NULL, MHD_OPTION_CONNECTION_LIMIT, settings->connections_max,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)settings->header_bytes,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0U, DAEMON_STRICTNESS, MHD_OPTION_URI_LOG_CALLBACK,
+        client_on_target, frontend, MHD_OPTION_UNESCAPE_CALLBACK, client_on_unescape, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, client_on_completed, frontend, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, room, MHD_OPTION_END);
     if (room->daemon == NULL) {
         return false;
     }

@@ -262,6 +262,18 @@ def test_a_web_page_cannot_end_it(shared_weir, headers):
     assert shared_weir.admin_fetch("/readyz").status == 200
 
 
+@pytest.mark.parametrize("fields", [
+    b"Transfer-Encoding: chunked \r\n", b"Transfer-Encoding: gzip\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"Content-Length: 0\r\nContent-Length: 5\r\n",
+    b"X-Folded: a\r\n b\r\n", b"Transfer-Enc: chunked\r\n oding\r\n"])
+def test_what_can_be_read_in_two_ways_is_refused(shared_weir, fields):
+    client = Client(shared_weir.admin)
+    client.send(b"POST /quitquitquit HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n0\r\n\r\n")
+    assert client.read().status == 400
+    client.wait_end()
+    assert shared_weir.admin_fetch("/readyz").status == 200
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 def test_only_a_post_ends_it(shared_weir, method):
     answer = shared_weir.admin_fetch(QUIT, method=method)
