@@ -20,9 +20,9 @@
 enum config_log { CONFIG_LOG_JSON, CONFIG_LOG_NONE }; /* log.access */
 enum config_level { CONFIG_LEVEL_ERROR, CONFIG_LEVEL_WARNING, CONFIG_LEVEL_INFO };
 
-/* A place to listen: a numeric address and a port (0: any free one), or a socket in the file system. */
+/* Where to listen: a numeric address and a port (0: any free one), or a socket's file. */
 struct config_listen {
-    char *text; /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/weir.sock" */
+    char *text;    /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/weir.sock" */
     char *address; /* without brackets; "" for a unix: socket */
     char *path;    /* of a unix: socket, else NULL */
     uint16_t port;
@@ -72,63 +72,65 @@ enum config_tls_version { CONFIG_TLS_UNSAID, CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
 /* How TLS is spoken with a host. What an entry of a host leaves out it has from "tls". */
 struct config_tls {
-    char *host;  /* as limits.hosts writes it, a pattern too; NULL in "tls" itself */
-    char *where; /* the key, for messages: "tls", "upstreams.stripe.tls" */
+    char *host;             /* as limits.hosts writes it, a pattern too; NULL in "tls" itself */
+    char *where;            /* the key, for messages: "tls", "upstreams.stripe.tls" */
     char *ca_file;          /* NULL: the system's roots */
     char *certificate_file; /* what Weir shows of itself; NULL: nothing */
     char *key_file;         /* may be the same file */
     enum config_tls_version minimum_version; /* "1.2" */
-    bool insecure;          /* whoever answers is believed */
+    bool insecure;                           /* whoever answers is believed */
 };
 
-struct config_timeouts {          /* key in "timeouts"      default */
-    uint64_t head_ns;             /* head: request head     10s */
-    uint64_t keepalive_ns;        /* keepalive: client idle between requests  75s */
-    uint64_t connect_ns;          /* connect: look-up, TCP and TLS  5s */
-    uint64_t first_byte_ns;       /* first_byte             60s */
-    uint64_t upstream_idle_ns;    /* upstream_idle          60s */
-    uint64_t client_idle_ns;      /* client_idle            60s */
-    uint64_t fetch_ns;            /* fetch: the whole fetch, 0: unbounded   0 */
-    uint64_t upstream_keepalive_ns; /* upstream_keepalive: idle upstream connections  30s */
-    uint64_t drain_ns;            /* drain                  25s */
-    uint64_t tunnel_idle_ns;      /* tunnel_idle: nothing carried  10m */
-    uint64_t tunnel_max_age_ns;   /* tunnel_max_age: 0: unbounded  0 */
+struct config_timeouts {               /* key in "timeouts"      default */
+    uint64_t head_ns;                  /* head: request head     10s */
+    uint64_t keepalive_ns;             /* keepalive: client idle between requests  75s */
+    uint64_t connect_ns;               /* connect: look-up, TCP and TLS  5s */
+    uint64_t first_byte_ns;            /* first_byte             60s */
+    uint64_t upstream_idle_ns;         /* upstream_idle          60s */
+    uint64_t client_idle_ns;           /* client_idle            60s */
+    uint64_t fetch_ns;                 /* fetch: the whole fetch, 0: unbounded   0 */
+    uint64_t upstream_keepalive_ns;    /* upstream_keepalive: idle upstream connections  30s */
+    uint64_t drain_ns;                 /* drain                  25s */
+    uint64_t tunnel_idle_ns;           /* tunnel_idle: nothing carried  10m */
+    uint64_t tunnel_max_age_ns;        /* tunnel_max_age: 0: unbounded  0 */
     uint64_t tunnel_idle_contended_ns; /* tunnel_idle_contended: the same while others wait  2s */
 };
 
 struct config {
     struct config_listen *listen; /* "listen": a string or an array of them; 127.0.0.1:8080 */
     size_t listen_count;
-    uint32_t socket_mode;         /* "socket_mode": of the files of unix: sockets, octal; "0660" */
+    uint32_t socket_mode; /* "socket_mode": of the files of unix: sockets, octal; "0660" */
     struct config_listen admin_listen; /* "admin": {"listen"}; 127.0.0.1:9901 */
-    uint32_t admin_socket_mode;   /* "admin": {"socket_mode"}; "0600" */
+    uint32_t admin_socket_mode;        /* "admin": {"socket_mode"}; "0600" */
     struct config_auth auth;
-    struct rules *rules;          /* "limits": "default" {limit 3, queue 1000, queue_timeout 30s} and
-                                     "hosts"; config_take_rules() hands it over */
-    struct limiter_bounds bounds; /* "limits": "total" {limit 512, queue 10000}, "hosts_max" 10000 */
+    /* "limits": "default" {limit 3, queue 1000, queue_timeout 30s}, "hosts"; config_take_rules()
+       hands it over */
+    struct rules *rules;
+    /* "limits": "total" {limit 512, queue 10000}, "hosts_max" 10000 */
+    struct limiter_bounds bounds;
     struct config_egress egress;
-    unsigned overflow_status;     /* "overflow_status": 503 or 429; 503 */
-    uint32_t connections_max;     /* "connections": client connections at once; 10000 */
-    uint32_t connections_per_client; /* "connections_per_client": of one client address; 0: not given,
-                                        see server/door.h */
-    uint32_t buffer_bytes;        /* "buffer_bytes": bytes of bodies under way, in all; 256 MiB */
-    uint32_t header_bytes;        /* "header_bytes": room for a request's head, 4096 to 65536; 16384 */
+    unsigned overflow_status;        /* "overflow_status": 503 or 429; 503 */
+    uint32_t connections_max;        /* "connections": client connections at once; 10000 */
+    uint32_t connections_per_client; /* "connections_per_client": of one client address; 0: not
+                                        given, see server/door.h */
+    uint32_t buffer_bytes; /* "buffer_bytes": bytes of bodies under way, in all; 256 MiB */
+    uint32_t header_bytes; /* "header_bytes": room for a request's head, 4096 to 65536; 16384 */
     struct config_timeouts timeouts;
     enum config_log access_log;   /* "log": {"access": "json"|"none"} */
     enum config_level level;      /* "log": {"level": "error"|"warning"|"info"}; info */
     struct config_tls tls;        /* "tls": {"ca_file", "minimum_version"} */
     struct config_tls *tls_hosts; /* "tls": {"hosts"}, and "tls" of "upstreams" */
     size_t tls_host_count;
-    struct upstreams *upstreams;  /* "upstreams"; NULL: none; config_take_upstreams() hands it over */
+    struct upstreams *upstreams; /* "upstreams"; NULL: none; see config_take_upstreams() */
 };
 
 enum config_action {
     CONFIG_RUN,
-    CONFIG_CHECK,   /* --check-config: good; the caller says so and exits 0 */
-    CONFIG_HELP,    /* --help */
-    CONFIG_VERSION, /* --version */
+    CONFIG_CHECK,     /* --check-config: good; the caller says so and exits 0 */
+    CONFIG_HELP,      /* --help */
+    CONFIG_VERSION,   /* --version */
     CONFIG_BAD_USAGE, /* a bad command line: exit 2 */
-    CONFIG_BAD,     /* a bad file or environment: exit 1 */
+    CONFIG_BAD,       /* a bad file or environment: exit 1 */
 };
 
 /*

@@ -70,12 +70,12 @@ struct config_draft {
     struct config_rule *hosts;
     size_t host_count;
     size_t host_room;
-    struct rules *names; /* of hosts: says which are well formed, and which are there already */
+    struct rules *names;     /* of hosts: says which are well formed, and which are there already */
     struct rules *tls_names; /* the same of "tls"; NULL: none yet */
     struct config_upstream *upstreams;
     size_t upstream_count;
     char *const *environment; /* borrowed, as environ; NULL: empty */
-    bool admin_only; /* of a file only admin.listen is looked at */
+    bool admin_only;          /* of a file only admin.listen is looked at */
 };
 
 enum config_added {
@@ -211,7 +211,10 @@ bool config_parse_word(const char *text, size_t bytes, const char *const words[]
  */
 bool config_parse_mode(const char *text, size_t bytes, uint32_t *ret_mode);
 
-/* A numeric address with its port, or unix: and an absolute path. *ret_listen is ended with config_listen_finish(). */
+/*
+ * A numeric address with its port, or unix: and an absolute path. *ret_listen is ended with
+ * config_listen_finish().
+ */
 enum config_added config_parse_listen(const char *text, size_t bytes,
                                       struct config_listen *ret_listen);
 void config_listen_finish(struct config_listen *listen);

@@ -167,8 +167,8 @@ bool config_parse_mode(const char *text, size_t bytes, uint32_t *ret_mode)
 static enum config_added parse_unix(const char *path, size_t bytes,
                                     struct config_listen *ret_listen)
 {
-    bool good = bytes > 1 && bytes < CONFIG_SOCKET_PATH_MAX &&
-                path[0] == '/' && path[bytes - 1] != '/';
+    bool good =
+        bytes > 1 && bytes < CONFIG_SOCKET_PATH_MAX && path[0] == '/' && path[bytes - 1] != '/';
     for (size_t i = 0; good && i < bytes; i++) {
         good = !is_control(path[i]);
     }

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DURATION_MS UINT64_C(1000000)
-#define DURATION_S UINT64_C(1000000000)
+#define DURATION_MS       UINT64_C(1000000)
+#define DURATION_S        UINT64_C(1000000000)
 #define DURATION_EXPECTED "a duration such as 250ms, 5s, 2m or 1h, or 0"
 
 /*

@@ -18,9 +18,9 @@ enum problem {
     PROBLEM_EXPECTATION_FAILED, /* 417: an Expect other than 100-continue */
     PROBLEM_AUTH_REQUIRED,      /* data port */
     PROBLEM_ADMIN_AUTH_REQUIRED,
-    PROBLEM_ADMIN_DENIED,       /* a token that may only read; a web page */
+    PROBLEM_ADMIN_DENIED, /* a token that may only read; a web page */
     PROBLEM_AUTH_BUSY,
-    PROBLEM_DENIED_NAME,        /* by name or port */
+    PROBLEM_DENIED_NAME, /* by name or port */
     PROBLEM_DENIED_ADDRESS,
     PROBLEM_UNKNOWN_UPSTREAM,
     PROBLEM_NOT_FOUND,
@@ -53,9 +53,9 @@ struct problem_kind {
     unsigned status;          /* before overflow_status is applied */
     const char *proxy_status; /* RFC 9209 error, or NULL */
     const char *title;
-    bool overflow;            /* status may be 429 instead: overflow_status */
-    bool retry;               /* waiting can help: Retry-After */
-    const char *challenge_field; /* the field that asks for credentials (RFC 9110 section 11), or NULL */
+    bool overflow;               /* status may be 429 instead: overflow_status */
+    bool retry;                  /* waiting can help: Retry-After */
+    const char *challenge_field; /* asks for credentials (RFC 9110 section 11); or NULL */
     const char *challenge;       /* its value */
 };
 
@@ -85,7 +85,7 @@ char *problem_body(const struct problem_report *report, size_t *ret_bytes);
 /*
  * The Proxy-Status value: `weir; error=queue_error; details="word: detail"`, an RFC 8941 item;
  * `weir; details=...` where the kind has no RFC 9209 error. Characters that an RFC 8941 string
- * cannot hold become "?". Never longer than 300 bytes. The caller frees it. NULL when out of memory.
+ * cannot hold become "?". At most 300 bytes. The caller frees it. NULL when out of memory.
  */
 char *problem_proxy_status(const struct problem_report *report);
 

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define FORMS                                                                           \
+#define FORMS                                                                          \
     "expected /fetch?url=URL, /to/NAME/PATH, or as a forward proxy http://HOST/PATH, " \
     "https://HOST/PATH or CONNECT HOST:PORT"
 

@@ -22,11 +22,11 @@ enum target_form {
 
 struct target {
     enum target_form form;
-    struct origin *origin;    /* held; NULL with TARGET_NONE */
-    const char *request_path; /* path and query to send: "/a%2Fb?c", "*" for OPTIONS */
-    size_t path_bytes;        /* length of request_path before the "?": what a log may show */
+    struct origin *origin;     /* held; NULL with TARGET_NONE */
+    const char *request_path;  /* path and query to send: "/a%2Fb?c", "*" for OPTIONS */
+    size_t path_bytes;         /* length of request_path before the "?": what a log may show */
     struct upstream *upstream; /* held, with TARGET_UPSTREAM */
-    char *memory;             /* owned: what request_path points into where it is not RAW */
+    char *memory;              /* owned: what request_path points into where it is not RAW */
 };
 
 /* The word that logs use for FORM: "fetch", "forward", "connect", "upstream", "none". */
@@ -45,8 +45,8 @@ const char *target_form_word(enum target_form form);
  *   - bytes up to 0x20, 0x7f, and "#" are PROBLEM_BAD_TARGET, in RAW and in the decoded URL.
  *   - METHOD is CONNECT: RAW is read as authority form, connect_parse_authority(); there is no
  *     request path then (NULL).
- *   - /to/NAME, with "/path" or "?query" or nothing behind it: upstream_join(). A name that UPSTREAMS
- *     (NULL: empty) does not have is PROBLEM_UNKNOWN_UPSTREAM.
+ *   - /to/NAME, with "/path" or "?query" or nothing behind it: upstream_join(). A name that
+ *     UPSTREAMS (NULL: empty) does not have is PROBLEM_UNKNOWN_UPSTREAM.
  *   - every other form is PROBLEM_NOT_FOUND, with a detail that names the forms there are.
  *   - out of memory: PROBLEM_INTERNAL.
  */

@@ -59,7 +59,7 @@ enum limiter_verdict {
     LIMITER_NO_MEMORY,        /* IDLE */
 };
 
-/* Why requests for a host came to nothing; all but DRAINING and DENIED are counted by the limiter. */
+/* Why requests for a host came to nothing; the limiter counts all but DRAINING and DENIED. */
 enum limiter_rejection {
     LIMITER_REJECTED_QUEUE_FULL,
     LIMITER_REJECTED_QUEUE_TIMEOUT,
@@ -93,7 +93,7 @@ struct limiter_counters {
     struct histogram service; /* from ACTIVE to release */
 };
 
-/* What limiter_describe() tells of one host; pointers are good until the limiter is next changed. */
+/* What limiter_describe() tells of one host; pointers are good until the limiter is changed. */
 struct limiter_view {
     const char *host;
     const char *rule; /* the name of the rule that gave the limit */
@@ -195,8 +195,8 @@ void limiter_describe_totals(const struct limiter *limiter, uint64_t now_ns,
                              struct limiter_totals *ret_totals);
 
 /*
- * Whether the rules now give the requests that HOST stands for another budget: it ends with those it
- * has.
+ * Whether the rules now give the requests that HOST stands for another budget: it ends with those
+ * it has.
  */
 bool limiter_host_is_stale(const struct limiter_host *host);
 
@@ -220,8 +220,7 @@ uint64_t limiter_expected_wait_ns(const struct limiter_host *host, uint32_t ahea
  * Counts, for the host whose budget HOST draws on and in all, a request that came to nothing
  * outside the limiter. A host that is not in the table is not put there.
  */
-void limiter_count_rejection(struct limiter *limiter, const char *host,
-                             enum limiter_rejection why);
+void limiter_count_rejection(struct limiter *limiter, const char *host, enum limiter_rejection why);
 
 /*
  * One pointer of the caller's at a host, such as what it knows of the host's connections. A host

@@ -18,10 +18,10 @@
 #include <sys/queue.h>
 
 #define WHEEL_TICK_SHIFT 20 /* 2^20 ns, about a millisecond */
-#define WHEEL_TICK_NS (UINT64_C(1) << WHEEL_TICK_SHIFT)
-#define WHEEL_NEVER UINT64_MAX
-#define WHEEL_LEVELS 8 /* 64^8 ticks: every uint64_t of nanoseconds has its slot */
-#define WHEEL_SLOTS 64
+#define WHEEL_TICK_NS    (UINT64_C(1) << WHEEL_TICK_SHIFT)
+#define WHEEL_NEVER      UINT64_MAX
+#define WHEEL_LEVELS     8 /* 64^8 ticks: every uint64_t of nanoseconds has its slot */
+#define WHEEL_SLOTS      64
 
 /* Embedded by the caller; all zero is a timer that is not in any wheel. */
 struct wheel_timer {
@@ -34,8 +34,8 @@ struct wheel_timer {
 TAILQ_HEAD(wheel_list, wheel_timer);
 
 struct wheel {
-    uint64_t tick;                     /* all before it has passed */
-    uint64_t occupied[WHEEL_LEVELS];   /* one bit for each slot that holds a timer */
+    uint64_t tick;                   /* all before it has passed */
+    uint64_t occupied[WHEEL_LEVELS]; /* one bit for each slot that holds a timer */
     struct wheel_list slots[WHEEL_LEVELS][WHEEL_SLOTS];
     struct wheel_list due;
     size_t count;
@@ -52,7 +52,8 @@ void wheel_disarm(struct wheel *wheel, struct wheel_timer *timer);
 
 /*
  * Takes one timer that is due at NOW_NS out of the wheel and returns it, or NULL where none is.
- * Timers come in the order of their ticks. Time never goes back: an older NOW_NS counts as the last.
+ * Timers come in the order of their ticks. An older NOW_NS counts as the last: time
+ * never goes back.
  */
 struct wheel_timer *wheel_take_due(struct wheel *wheel, uint64_t now_ns);
 

@@ -65,7 +65,8 @@ static int open_unix(struct acceptor *acceptor, const char *path, uint32_t mode,
     return fd;
 }
 
-static int open_listener(const struct config_listen *where, uint32_t socket_bytes, const char **ret_step)
+static int open_listener(const struct config_listen *where, uint32_t socket_bytes,
+                         const char **ret_step)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,

@@ -41,8 +41,7 @@ const char *acceptor_address(const struct acceptor *acceptor);
 /* The address and port at which it really listens. False where that cannot be told. */
 bool acceptor_place(const struct acceptor *acceptor, struct sockaddr_storage *ret_place);
 
-/* The next connection: its descriptor, non-blocking, and the peer's address. -1 where none waits.
- */
+/* The next connection: its descriptor, non-blocking, and the peer's address; -1 if none waits. */
 int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                   socklen_t *ret_peer_bytes, uint64_t now_ns);
 

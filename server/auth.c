@@ -179,7 +179,8 @@ static bool begin_checks(struct auth *auth)
 {
     bool worked = false;
     struct auth_check *check;
-    while (auth->counts.checking < AUTH_RUNNING_MAX && (check = TAILQ_FIRST(&auth->waiting)) != NULL) {
+    while (auth->counts.checking < AUTH_RUNNING_MAX &&
+           (check = TAILQ_FIRST(&auth->waiting)) != NULL) {
         int error = uv_queue_work(auth->loop, &check->work, on_work, on_checked);
         assert(error == 0); /* it only puts it on a list */
         (void)error;

@@ -33,8 +33,7 @@ void daemon_on_message(void *context, const char *format, va_list arguments);
 /* What MHD_OPTION_NOTIFY_CONNECTION has left with CONNECTION. */
 void *daemon_client(struct MHD_Connection *connection);
 
-/* Fields of a request as they came, in their order; they are libmicrohttpd's, as long as it lasts.
- */
+/* Fields of a request as they came, in their order; libmicrohttpd's, as long as that lasts. */
 struct daemon_fields {
     struct header *at; /* the caller's */
     size_t room;

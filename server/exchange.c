@@ -400,7 +400,8 @@ void exchange_begin(struct exchange *exchange, const struct headers_request *req
     all->now_ns = now_ns;
     exchange->request = *request;
 
-    enum problem problem = headers_check_request(request, all->parts.identity->self, &exchange->facts, &detail);
+    enum problem problem =
+        headers_check_request(request, all->parts.identity->self, &exchange->facts, &detail);
     exchange->close = exchange->facts.close;
     if (defect != NULL) {
         problem = PROBLEM_BAD_REQUEST;

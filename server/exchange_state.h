@@ -75,7 +75,7 @@ struct exchanges {
     struct exchanges_parts parts;
     struct exchanges_settings settings;
     struct origin_cache *origins;
-    const struct egress *egress; /* borrowed */
+    const struct egress *egress;       /* borrowed */
     const struct upstreams *upstreams; /* borrowed */
     struct wheel wheel;
     struct exchange_list all;

@@ -153,9 +153,8 @@ bool exchanges_run(struct exchanges *exchanges, uint64_t now_ns)
     }
     struct auth_query *query;
     while ((query = auth_take(&exchanges->checked)) != NULL) {
-        exchange_go_on(
-            (struct exchange *)((char *)query - offsetof(struct exchange, credentials)),
-            query->problem, query->detail);
+        exchange_go_on((struct exchange *)((char *)query - offsetof(struct exchange, credentials)),
+                       query->problem, query->detail);
         worked = true;
     }
     struct wheel_timer *timer;

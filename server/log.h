@@ -51,13 +51,11 @@ struct log_request {
     uint64_t bytes_out;
     uint64_t queue_ns;
     uint64_t fetch_ns;
-    uint32_t ahead; /* in front of it when it arrived */
-    const char
-        *outcome; /* "ok", a problem's word, "client_gone", "client_idle", "upstream_broke_off" */
+    uint32_t ahead;      /* in front of it when it arrived */
+    const char *outcome; /* "ok", a problem's word, or another of those in README.md, "Logs" */
 };
 
-/* {"time": RFC 3339 UTC with ms, "id", "client", "form", "method", ... "queue_ms", "fetch_ms" ...}.
- */
+/* One line, as README.md describes it: {"time": RFC 3339 UTC with ms, "id", "client", ...}. */
 void log_write_request(struct log *log, const struct log_request *request);
 
 /*

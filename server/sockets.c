@@ -4,10 +4,10 @@
  * A socket is found by its descriptor, in an array. Five facts about libcurl shape this file:
  *   - It calls the close callback for connections, but closes a socket that never became one (a
  *     refused or timed-out connect, a cancelled one) behind our back: hence sockets_set_idle()
- * forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the old
- * entry.
+ *     forgets CONNECTING sockets, and opening a descriptor that is still in the array drops the
+ *     old entry.
  *   - It asks for no events at a connection that goes idle, and for the same events again when it
- * is reused. The poll is left as it is in between, which saves two system calls a request, and
+ *     is reused. The poll is left as it is in between, which saves two system calls a request, and
  *     narrowed only when an event comes that nobody asked for.
  *   - Since 8.10 it may keep one with TLS that it will not use again, has said farewell, and waits
  *     for the upstream to do so. Here that is an idle connection; it counts like any other.
@@ -21,12 +21,12 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -403,8 +403,7 @@ int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int f
     return fd;
 }
 
-void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd,
-                          bool finished)
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd, bool finished)
 {
     assert(pool->open > 0 && pool->fetches > 0);
     if (!finished) {
@@ -498,8 +497,7 @@ static struct socket *find_by_ends(struct sockets *sockets, const struct socket_
     struct socket *socket;
     TAILQ_FOREACH (socket, bucket_of(sockets, ends->local_port), in_port) {
         if (socket->pool != NULL && socket->local_port == ends->local_port &&
-            socket->port == ends->port &&
-            strcmp(socket->address, ends->address) == 0 &&
+            socket->port == ends->port && strcmp(socket->address, ends->address) == 0 &&
             strcmp(socket->local_address, ends->local_address) == 0) {
             return socket;
         }

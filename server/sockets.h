@@ -37,11 +37,11 @@ struct socket_pool {
     uint32_t fetches; /* that hold the pool */
     uint32_t open;    /* connections, without retired ones; those of tunnels too */
     uint32_t idle;
-    bool superseded;  /* new requests draw on another budget: nothing is kept here */
+    bool superseded;                /* new requests draw on another budget: nothing is kept here */
     TAILQ_HEAD(, socket) idle_list; /* longest idle first */
 
     /* What tunnels keep here, of those of this host (server/tunnel.h). */
-    uint32_t tunnels; /* that hold a slot */
+    uint32_t tunnels;              /* that hold a slot */
     TAILQ_HEAD(, tunnel) quiet;    /* open ones with nothing on its way, longest silent first */
     struct wheel_timer contention; /* when to look for silent ones, while somebody waits */
     TAILQ_ENTRY(socket_pool) in_contended;
@@ -73,12 +73,11 @@ int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, 
 
 /*
  * Opens a socket of FAMILY for a tunnel that holds POOL, after making room for it. It counts as one
- * of the host's connections until sockets_close_tunnel(); all else about it is the tunnel's. Returns
- * -1 with errno set. FINISHED: both sides have said all they had to say.
+ * of the host's connections until sockets_close_tunnel(); all else about it is the tunnel's.
+ * Returns -1 with errno set. FINISHED: both sides have said all they had to say.
  */
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family);
-void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd,
-                          bool finished);
+void sockets_close_tunnel(struct sockets *sockets, struct socket_pool *pool, int fd, bool finished);
 
 /* Somebody waits for a slot of HOST: remembered where HOST has tunnels. */
 void sockets_note_waiter(struct sockets *sockets, const struct limiter_host *host);

@@ -7,8 +7,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* The addresses, mostly untouched, that COUNT threads take where the stack's limit is STACK_BYTES.
- */
+/* The addresses, mostly untouched, that COUNT threads take; the stack's limit is STACK_BYTES. */
 uint64_t threads_address_bytes(unsigned count, uint64_t stack_bytes);
 
 /*

@@ -25,8 +25,9 @@
 #define ABOVE_0  "expected a duration above 0 such as \"250ms\", \"5s\", \"2m\" or \"1h\""
 
 #define ROOT(key)                                                                                  \
-    "f:1: " key ": unknown key, expected one of listen, socket_mode, admin, auth, limits, egress, " \
-    "overflow_status, connections, connections_per_client, buffer_bytes, header_bytes, timeouts, "  \
+    "f:1: " key                                                                                    \
+    ": unknown key, expected one of listen, socket_mode, admin, auth, limits, egress, "            \
+    "overflow_status, connections, connections_per_client, buffer_bytes, header_bytes, timeouts, " \
     "log, tls, upstreams"
 
 struct bad {
@@ -55,7 +56,8 @@ static void test_unknown_keys(void **state)
         {"{\"limit\": 3}", ROOT("limit")},
         {"{\n\"limits\": {\n\"defalt\":\n{}}}",
          "f:3: limits.defalt: unknown key, expected one of default, total, hosts, hosts_max"},
-        {"{\"admin\": {\"port\": 1}}", "f:1: admin.port: unknown key, expected one of listen, socket_mode"},
+        {"{\"admin\": {\"port\": 1}}",
+         "f:1: admin.port: unknown key, expected one of listen, socket_mode"},
         {"{\"limits\": {\"default\": {\"scope\": \"each\"}}}",
          "f:1: limits.default.scope: unknown key, expected one of limit, queue, queue_timeout"},
         {"{\"limits\": {\"total\": {\"queue_timeout\": 0}}}",
@@ -69,8 +71,9 @@ static void test_unknown_keys(void **state)
          "tunnel_max_age, tunnel_idle_contended"},
         {"{\"log\": {\"format\": 0}}",
          "f:1: log.format: unknown key, expected one of access, level"},
-        {"{\"tls\": {\"ca\": 0}}", "f:1: tls.ca: unknown key, expected one of ca_file, minimum_version, "
-                              "hosts"},
+        {"{\"tls\": {\"ca\": 0}}",
+         "f:1: tls.ca: unknown key, expected one of ca_file, minimum_version, "
+         "hosts"},
         {"{\"\": 1}", ROOT("\"\"")},
     };
     check_bad(cases, COUNT_OF(cases));

@@ -293,9 +293,8 @@ static void test_status(void **state)
 
     json_t *status = status_of(&service, limiter, 4 * MS);
     static const char *const members[] = {
-        "version",     "uptime_seconds", "state", "config_generation",
-        "connections", "buffers",        "auth",  "totals",
-        "hosts",       NULL};
+        "version", "uptime_seconds", "state", "config_generation", "connections", "buffers", "auth",
+        "totals",  "hosts",          NULL};
     check_members(status, members);
     check_text(status, "version", "1.2.3");
     check_number(status, "uptime_seconds", 12.346);

@@ -121,7 +121,8 @@ static void test_path_points_into_raw(void **state)
     for (size_t i = 0; i < COUNT(raws); i++) {
         struct target target;
         const char *detail = NULL;
-        assert_int_equal(target_parse(origins, NULL, "GET", raws[i], &target, &detail), PROBLEM_NONE);
+        assert_int_equal(target_parse(origins, NULL, "GET", raws[i], &target, &detail),
+                         PROBLEM_NONE);
         assert_ptr_equal(target.request_path, strstr(raws[i], "/a?b"));
         target_finish(&target);
     }
@@ -132,14 +133,16 @@ static void test_origin_is_held(void **state)
     (void)state;
     struct target target;
     const char *detail = NULL;
-    assert_int_equal(target_parse(origins, NULL, "GET", "http://held/", &target, &detail), PROBLEM_NONE);
+    assert_int_equal(target_parse(origins, NULL, "GET", "http://held/", &target, &detail),
+                     PROBLEM_NONE);
     struct origin *origin = origin_hold(target.origin);
     assert_int_equal(origin->references, 3); /* ours, the target's, the cache's */
     target_finish(&target);
     assert_int_equal(origin->references, 2);
     /* A target that fails behind its origin holds nothing. */
-    assert_int_equal(target_parse(origins, NULL, "GET", "/fetch?url=http://held/%00", &target, &detail),
-                     PROBLEM_BAD_TARGET);
+    assert_int_equal(
+        target_parse(origins, NULL, "GET", "/fetch?url=http://held/%00", &target, &detail),
+        PROBLEM_BAD_TARGET);
     assert_int_equal(origin->references, 2);
     origin_release(origin);
 }
