@@ -34,6 +34,23 @@ steps_quietly() {
     return "$status"
 }
 
+# steps_count COMMAND...: runs it, and adds what its last line says, 'N passed, N failed', to the two
+# variables of these names.
+steps_count() {
+    local output status=0
+    local -a numbers=()
+    output="$(mktemp)"
+    "$@" | tee -- "$output" || status=$?
+    read -ra numbers < <(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$output" | tail -n 1) || true
+    rm -f -- "$output"
+    passed=$((passed + ${numbers[0]:-0}))
+    failed=$((failed + ${numbers[2]:-0}))
+    if ((status != 0 && ${numbers[2]:-0} == 0)) || ((${#numbers[@]} == 0)); then
+        steps_say "FAILED: $1 did not come to its end."
+        failed=$((failed + 1))
+    fi
+}
+
 # steps_missing NAME...: those of the packages that are not installed, one a line.
 steps_missing() {
     local -A installed=()

@@ -1,5 +1,5 @@
-"""Fixtures for the tests that play the manifests as pods. deploy/pod-test runs them, and names the
-images by WEIR_IMAGE and WEIR_APP_IMAGE."""
+"""Fixtures for the tests that play the manifests as pods. deploy/image-test runs them, and
+names the images by WEIR_IMAGE and, for the application's, WEIR_BUILD_IMAGE."""
 
 import os
 import sys
@@ -12,12 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pod import Pod  # noqa: E402
 from tools import shipped  # noqa: E402
 
-IMAGES = {"weir": os.environ.get("WEIR_IMAGE", ""), "app": os.environ.get("WEIR_APP_IMAGE", "")}
+IMAGES = {"weir": os.environ.get("WEIR_IMAGE", ""), "app": os.environ.get("WEIR_BUILD_IMAGE", "")}
 
 
 def pytest_configure():
     if not all(IMAGES.values()):
-        pytest.exit("WEIR_IMAGE and WEIR_APP_IMAGE name no images: run deploy/pod-test", returncode=2)
+        pytest.exit("WEIR_IMAGE and WEIR_BUILD_IMAGE name no images: run deploy/image-test", returncode=2)
 
 
 @pytest.fixture(scope="session")
