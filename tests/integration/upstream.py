@@ -46,15 +46,23 @@ class Connection:
 
     def __init__(self, sock, number):
         self.socket = sock
+        self.swapping = threading.Lock()  # while TLS takes the socket over, neither object has it
         self.number = number
         self.buffer = b""
         self.request = None  # the one in flight
 
     def is_open(self):
-        try:
-            return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
-        except OSError:
-            return False
+        with self.swapping:
+            try:
+                info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            except OSError:
+                return False
+        return info[0] == TCP_ESTABLISHED
+
+    def start_tls(self, context):
+        with self.swapping:
+            self.socket = context.wrap_socket(self.socket, server_side=True,
+                                              do_handshake_on_connect=False)
 
     def more(self):
         try:
@@ -250,8 +258,7 @@ class Upstream:
         try:
             connection.socket.sendall(self.greeting)
             if self.tls and connection.socket.recv(1, socket.MSG_PEEK) == b"\x16":
-                connection.socket = self.tls.wrap_socket(connection.socket, server_side=True,
-                                                         do_handshake_on_connect=False)
+                connection.start_tls(self.tls)
                 self._shake_hands(connection.socket)
             while not self.stopping:
                 self._serve_one(connection)
