@@ -40,9 +40,16 @@ void exchange_arm(struct exchange *exchange)
 }
 
 /* The one place that changes the state. */
+static bool is_open(enum exchange_state state)
+{
+    return state != EXCHANGE_READING && state != EXCHANGE_ENDED;
+}
+
 void exchange_move(struct exchange *exchange, enum exchange_state state)
 {
     assert(exchange->state != EXCHANGE_ENDED);
+    exchange->all->counts.open -= is_open(exchange->state);
+    exchange->all->counts.open += is_open(state);
     exchange->state = state;
     bool reads_on = state != EXCHANGE_FETCHING || exchange->facts.has_body;
     if (state != EXCHANGE_CHECKING && state != EXCHANGE_WAITING && state != EXCHANGE_ENDED &&
@@ -150,7 +157,6 @@ struct exchange *exchange_create(struct exchanges *exchanges, const char *raw, c
     identity_make_id(exchanges->parts.identity, exchange->id, sizeof exchange->id);
     exchange->request_id = exchange->id;
     TAILQ_INSERT_TAIL(&exchanges->all, exchange, in_all);
-    exchanges->counts.open++;
     exchanges->counts.requests_total++;
     return exchange;
 }

@@ -52,7 +52,7 @@ struct exchanges_settings {
 };
 
 struct exchanges_counts {
-    uint32_t open; /* exchanges that have not ended */
+    uint32_t open; /* exchanges whose head is here, and that have not ended */
     uint64_t requests_total;
     uint64_t problems_total;
     uint64_t bytes_in_total;

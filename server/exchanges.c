@@ -247,7 +247,6 @@ void exchange_end(struct exchange *exchange, enum exchange_end how, unsigned sta
     exchange_move(exchange, EXCHANGE_ENDED);
     all->counts.bytes_in_total += exchange->bytes_in;
     all->counts.bytes_out_total += exchange->bytes_out;
-    all->counts.open--;
     TAILQ_REMOVE(&all->all, exchange, in_all);
     TAILQ_INSERT_TAIL(&all->ended, exchange, in_all);
 }

@@ -106,6 +106,7 @@ static void stop(struct server *server, int exit_status, const char *how)
     log_event(server->log, CONFIG_LEVEL_INFO, "stopped", "how", how, NULL);
 }
 
+/* A drain waits for whoever has sent a request, not for those that have not yet done so. */
 static void obey_stop(struct server *server)
 {
     if (server->drain_ns == 0 && server->asked_to_stop > 0) {

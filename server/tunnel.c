@@ -76,9 +76,16 @@ void tunnel_arm(struct tunnel *tunnel)
     wheel_arm(&tunnel->all->wheel, &tunnel->timer, deadline_of(tunnel));
 }
 
+static bool is_open(enum tunnel_state state)
+{
+    return state != TUNNEL_READING && state != TUNNEL_ENDED;
+}
+
 void tunnel_move(struct tunnel *tunnel, enum tunnel_state state)
 {
     assert(tunnel->state != TUNNEL_ENDED);
+    tunnel->all->counts.open -= is_open(tunnel->state);
+    tunnel->all->counts.open += is_open(state);
     tunnel->state = state;
     tunnel_arm(tunnel);
 }
@@ -188,7 +195,6 @@ void tunnel_end(struct tunnel *tunnel, const char *outcome, enum tunnel_close ho
     close_client(tunnel, how);
     write_log(tunnel, outcome);
     tunnel_move(tunnel, TUNNEL_ENDED);
-    all->counts.open--;
     all->counts.bytes_in_total += tunnel->relay.flows[RELAY_CLIENT].bytes;
     all->counts.bytes_out_total += tunnel->relay.flows[RELAY_UPSTREAM].bytes;
     TAILQ_REMOVE(&all->all, tunnel, in_all);

@@ -55,7 +55,7 @@ struct tunnels_settings {
 };
 
 struct tunnels_counts {
-    uint32_t open; /* that have not ended */
+    uint32_t open; /* whose head is here, and that have not ended */
     uint64_t requests_total;
     uint64_t problems_total;
     uint64_t bytes_in_total; /* from clients */

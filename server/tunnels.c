@@ -100,7 +100,6 @@ void tunnels_add(struct tunnels *tunnels, const struct lobby_guest *guest, uint6
     identity_make_id(tunnels->parts.identity, tunnel->id, sizeof tunnel->id);
     tunnel->request_id = tunnel->id;
     TAILQ_INSERT_TAIL(&tunnels->all, tunnel, in_all);
-    tunnels->counts.open++;
     tunnels->counts.requests_total++;
     wire_watch(wire, UV_READABLE);
     tunnel_arm(tunnel);

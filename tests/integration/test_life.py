@@ -114,6 +114,17 @@ def test_what_a_drain_cuts_off_is_logged_also_while_a_name_is_looked_up(start_we
     assert sorted(forms) == ["connect", "fetch", "fetch"]
 
 
+@pytest.mark.parametrize("data", [b"", b"G", b"CONN", b"GET / HTTP/1.1\r\nHost: a", b"CONNECT a:443 HTTP/1.1\r\n"])
+def test_a_drain_does_not_wait_for_half_a_request(start_weir, data):
+    weir = start_weir({"timeouts": {"drain": "1h", "head": "1h"}})
+    client = weir.client()
+    client.send(data)
+    wait_until(lambda: weir.client_connections() == 1, "it is there")
+    weir.signal(signal.SIGTERM)
+    assert weir.wait_exit() == 0
+    assert client.read_all() == b""
+
+
 def test_a_second_signal_ends_at_once(start_weir, held):
     weir = start_weir({**limited(1), "timeouts": {"drain": "1h"}})
     in_order(weir, held, 3)
