@@ -251,14 +251,15 @@ static struct answer route(struct admin *admin, const struct admin_gate_target *
  * sentence in *ret_detail. *ret_has_body says whether more than the head follows.
  */
 static enum problem check_request(const struct admin *admin, struct MHD_Connection *connection,
-                                  const struct admin_gate_target *target, const char *method,
-                                  const char *version, bool *ret_has_body, const char **ret_detail)
+                                  const struct admin_gate_target *target,
+                                  const struct daemon_line *line, bool *ret_has_body,
+                                  const char **ret_detail)
 {
     struct header room[FIELDS_MAX];
     struct daemon_fields fields = {.at = room, .room = FIELDS_MAX};
     struct headers_request_facts facts;
 
-    daemon_read_fields(connection, MHD_HEADER_KIND, &fields);
+    daemon_read_head(connection, line, &fields);
     if (fields.overflow) {
         *ret_detail = "the request has too many header fields: expected at most 100";
         return PROBLEM_HEADER_TOO_LARGE;
@@ -267,8 +268,8 @@ static enum problem check_request(const struct admin *admin, struct MHD_Connecti
         *ret_detail = fields.defect;
         return PROBLEM_BAD_REQUEST;
     }
-    struct headers_request request = {.method = method,
-                                      .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
+    struct headers_request request = {.method = line->method,
+                                      .http_1_0 = strcmp(line->version, MHD_HTTP_VERSION_1_0) == 0,
                                       .fields = fields.at,
                                       .count = fields.count};
     const struct secrets *secrets =
@@ -331,7 +332,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     const char *detail = NULL;
     bool has_body = false;
 
-    (void)url, (void)upload; /* the URL is decoded and cut off: only the raw target counts */
+    (void)upload; /* the URL is decoded and cut off: only the raw target counts */
     if (request == NULL) {
         return MHD_NO; /* memory was out */
     }
@@ -339,8 +340,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     bool quits = admin_gate_is(&target, ADMIN_GATE_QUIT);
 
     if (!request->begun) {
-        enum problem problem =
-            check_request(admin, connection, &target, method, version, &has_body, &detail);
+        struct daemon_line line = {method, url, strlen(request->target), version};
+        enum problem problem = check_request(admin, connection, &target, &line, &has_body, &detail);
 
         request->begun = true;
         if (problem != PROBLEM_NONE) {

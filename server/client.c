@@ -36,6 +36,7 @@ void *client_on_target(void *context, const char *target, struct MHD_Connection 
     struct client *client = daemon_client(connection);
     client->exchange = exchange_create(frontend->exchanges, target, client->address, client);
     client->requests++;
+    client->target_bytes = strlen(target);
     frontend_set_idle(client, false);
     client->head_only = true;
     if (client->requests > 1) { /* the first one's time began with the connection */
@@ -57,11 +58,11 @@ size_t client_on_unescape(void *context, struct MHD_Connection *connection, char
 }
 
 /*
- * The fields of KIND, in FEW where they fit, else in memory that the caller frees. Returns false
+ * Room for the fields of KIND: FEW where they fit, else memory that the caller frees. Returns false
  * when out of memory.
  */
-static bool gather(struct client *client, enum MHD_ValueKind kind, struct header *few,
-                   struct daemon_fields *ret_fields)
+static bool make_room(const struct client *client, enum MHD_ValueKind kind, struct header *few,
+                      struct daemon_fields *ret_fields)
 {
     int count = MHD_get_connection_values(client->connection, kind, NULL, NULL);
     struct daemon_fields fields = {.at = few, .room = count > 0 ? (size_t)count : 0};
@@ -71,23 +72,23 @@ static bool gather(struct client *client, enum MHD_ValueKind kind, struct header
             return false;
         }
     }
-    daemon_read_fields(client->connection, kind, &fields);
     *ret_fields = fields;
     return true;
 }
 
-static bool begin(struct client *client, const char *method, const char *version)
+static bool begin(struct client *client, const struct daemon_line *line)
 {
     struct frontend *frontend = client->frontend;
     struct header few[FEW_FIELDS];
     struct daemon_fields fields;
     wheel_disarm(&frontend->wheel, &client->timer);
-    if (!gather(client, MHD_HEADER_KIND, few, &fields)) {
+    if (!make_room(client, MHD_HEADER_KIND, few, &fields)) {
         return false;
     }
+    daemon_read_head(client->connection, line, &fields);
     struct headers_request request = {
-        .method = method,
-        .http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
+        .method = line->method,
+        .http_1_0 = strcmp(line->version, MHD_HTTP_VERSION_1_0) == 0,
         .fields = fields.at,
         .count = fields.count,
     };
@@ -102,9 +103,11 @@ static bool end_upload(struct client *client)
 {
     struct header few[FEW_FIELDS];
     struct daemon_fields fields;
-    if (!gather(client, MHD_FOOTER_KIND, few, &fields)) {
+    if (!make_room(client, MHD_FOOTER_KIND, few, &fields)) {
         return false;
     }
+    daemon_read_trailers(client->connection, &fields);
+    client->has_trailers = fields.count > 0;
     if (fields.defect != NULL) {
         exchange_abort(client->exchange, problem_kind(PROBLEM_BAD_REQUEST)->word);
     }
@@ -196,7 +199,7 @@ static enum MHD_Result send_answer(struct client *client)
             return MHD_NO;
         }
         exchange_answer_fields(client->exchange, on_answer_field, &writer);
-        if (answer.close || frontend->is_crowded) {
+        if (answer.close || frontend->is_crowded || client->has_trailers) {
             (void)MHD_add_response_header(writer.response, "Connection", "close");
         }
         if (attempt == 0 && writer.bytes > head_room(client)) {
@@ -221,11 +224,11 @@ enum MHD_Result client_on_request(void *context, struct MHD_Connection *connecti
     struct frontend *frontend = context;
     struct client *client = daemon_client(connection);
     struct exchange *exchange = *state;
-    (void)url;
     if (exchange == NULL) {
         return MHD_NO; /* there was no memory for it */
     }
-    if (!exchange_begun(exchange) && !begin(client, method, version)) {
+    struct daemon_line line = {method, url, client->target_bytes, version};
+    if (!exchange_begun(exchange) && !begin(client, &line)) {
         return MHD_NO;
     }
     if (*data_bytes > 0) {

@@ -38,7 +38,9 @@ struct client {
     bool head_only; /* the request's body has not been let in yet */
     bool is_cut;
     unsigned requests;
-    bool is_unread; /* answered before all of the request had been read */
+    size_t target_bytes; /* of the present one, as it came */
+    bool has_trailers;   /* has had one with trailers, and so has no other */
+    bool is_unread;      /* answered before all of the request had been read */
     char address[DOOR_ADDRESS_MAX];
 };
 

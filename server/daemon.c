@@ -1,4 +1,16 @@
+/*
+ * See daemon.h.
+ *
+ * libmicrohttpd 0.9.75 works on strings: it ends a method, a target or a field at a byte 0, and
+ * takes a line that begins with one, or with the colon that it has just overwritten, for the end of
+ * the head. What follows would be another request to us and not to others. It leaves everything
+ * where it came, with zeros in the place of separators and line ends, so all of it is there to be
+ * seen: whatever lies between two parts that it tells of, other than just these zeros, is something
+ * that it does not tell.
+ */
 #include "server/daemon.h"
+
+#include <string.h>
 
 void daemon_on_message(void *context, const char *format, va_list arguments)
 {
@@ -8,6 +20,18 @@ void daemon_on_message(void *context, const char *format, va_list arguments)
 void *daemon_client(struct MHD_Connection *connection)
 {
     return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static const char hidden[] =
+    "the head holds a byte 0, a line that begins with a colon, or one that "
+    "does not end in CR LF";
+
+/* Where a part ends, and with it its line; and a line's end overwritten. */
+static const char line_end[4] = {0};
+
+static bool is_line_end(const char *end, const char *next)
+{
+    return next - end == 2 && memcmp(end, line_end, 2) == 0;
 }
 
 static bool is_blank(char c)
@@ -31,10 +55,16 @@ static bool is_folded(const char *name, size_t name_bytes, const char *value)
     return c != value;
 }
 
+struct reading {
+    struct daemon_fields *fields;
+    const char *end; /* of what came before; NULL: not known */
+};
+
 static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
                                 size_t name_bytes, const char *value, size_t value_bytes)
 {
-    struct daemon_fields *fields = context;
+    struct reading *reading = context;
+    struct daemon_fields *fields = reading->fields;
     (void)kind;
     if (fields->count == fields->room) {
         fields->overflow = true;
@@ -45,7 +75,10 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
         value_bytes = 0;
     } else if (is_folded(name, name_bytes, value)) {
         fields->defect = "a header field is folded over several lines; send it in one";
+    } else if (fields->defect == NULL && reading->end != NULL && !is_line_end(reading->end, name)) {
+        fields->defect = hidden;
     }
+    reading->end = value + value_bytes;
     struct header *field = &fields->at[fields->count++];
     *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
     /* libmicrohttpd does not know "chunked " for what it is: the check must see it untrimmed */
@@ -57,8 +90,32 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-void daemon_read_fields(struct MHD_Connection *connection, enum MHD_ValueKind kind,
-                        struct daemon_fields *fields)
+void daemon_read_head(struct MHD_Connection *connection, const struct daemon_line *line,
+                      struct daemon_fields *fields)
 {
-    (void)MHD_get_connection_values_n(connection, kind, on_field, fields);
+    struct reading reading = {fields, line->version + strlen(line->version)};
+    const char *head_end =
+        line->method +
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, &reading);
+    bool told = line->method + strlen(line->method) + 1 == line->target &&
+                line->target + line->target_bytes + 1 == line->version &&
+                head_end - reading.end == sizeof line_end &&
+                memcmp(reading.end, line_end, sizeof line_end) == 0;
+    if (!told && fields->defect == NULL) {
+        fields->defect = hidden;
+    }
+    fields->defect = DAEMON_IS_LAX ? fields->defect : NULL;
+}
+
+/* Before the first, and where there is none, nothing can be seen. */
+void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields)
+{
+    struct reading reading = {fields, NULL};
+    (void)MHD_get_connection_values_n(connection, MHD_FOOTER_KIND, on_field, &reading);
+    if (reading.end != NULL && fields->defect == NULL &&
+        memcmp(reading.end, line_end, sizeof line_end) != 0) {
+        fields->defect = hidden;
+    }
+    fields->defect = DAEMON_IS_LAX ? fields->defect : NULL;
 }

@@ -22,9 +22,11 @@
 /* Without it a connection that is added is put aside, for another thread to take. */
 #define DAEMON_ONE_THREAD MHD_USE_NO_THREAD_SAFETY
 #define DAEMON_STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1
+#define DAEMON_IS_LAX     false
 #else
 #define DAEMON_ONE_THREAD 0
 #define DAEMON_STRICTNESS MHD_OPTION_STRICT_FOR_CLIENT, 0
+#define DAEMON_IS_LAX     true
 #endif
 
 /* For MHD_OPTION_EXTERNAL_LOGGER: says nothing, since every client that leaves is a message. */
@@ -42,11 +44,25 @@ struct daemon_fields {
     const char *defect; /* a sentence, static: why no request can be made of them; or NULL */
 };
 
+/* A request's first line, where it lies in libmicrohttpd's memory. */
+struct daemon_line {
+    const char *method;
+    const char *target;
+    size_t target_bytes; /* before anything in it was decoded or cut off */
+    const char *version;
+};
+
 /*
- * Reads CONNECTION's fields of KIND into *fields, of which the caller has set `at` and `room`; the
- * rest is all zero.
+ * Reads the header fields of the request that begins with LINE into *fields, of which the caller
+ * has set `at` and `room`; the rest is all zero.
  */
-void daemon_read_fields(struct MHD_Connection *connection, enum MHD_ValueKind kind,
-                        struct daemon_fields *fields);
+void daemon_read_head(struct MHD_Connection *connection, const struct daemon_line *line,
+                      struct daemon_fields *fields);
+
+/*
+ * The same for the fields behind a chunked body. Where there are any, the connection is to be
+ * closed: their end cannot be seen as well as the head's.
+ */
+void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields);
 
 #endif

@@ -82,6 +82,13 @@ SMUGGLING = {
     "a name that is no token": ["X(Odd): a"],
     "a name beyond ASCII": ["X-\xe9: a"],
     "two hosts": ["Host: y"],
+    "no name": [": a"],
+    "no name and no value": [":", "Content-Length: 5"],
+    "a NUL at the begin of a line": ["\0: a", "Content-Length: 5"],
+    "a NUL in a value": ["X-Nul: a\0b"],
+    "a NUL at the end of a value": ["X-Nul: a\0"],
+    "a NUL in a coding": ["Transfer-Encoding: chunked\0, gzip"],
+    "a NUL in a length": ["Content-Length: 1\x002"],
 }
 
 
@@ -101,6 +108,32 @@ def test_a_field_before_the_host_that_starts_with_a_space_is_refused(weir, upstr
 def test_chunked_in_http_1_0_is_refused(weir, upstream):
     data = head(upstream, "Transfer-Encoding: chunked", version="1.0") + b"0\r\n\r\n"
     assert_refused(weir, upstream, data, (400, 501))
+
+
+@pytest.mark.parametrize("line", [
+    b"GET\0POST {} HTTP/1.1", b"GET {}a\0b HTTP/1.1", b"GET {}?a\0b HTTP/1.1", b"GET {}\0 HTTP/1.1",
+    b"GET {} HTTP/1.1\0", b"GET  {} HTTP/1.1", b"GET {} HTTP/1.1 "])
+def test_a_first_line_that_can_be_read_in_two_ways_is_refused(weir, upstream, line):
+    line = line.replace(b"{}", upstream.url("/").encode())
+    assert_refused(weir, upstream, line + b"\r\nHost: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("ends", range(1, 8))
+def test_lines_that_do_not_end_in_cr_lf_are_refused(weir, upstream, ends):
+    """In the first line, a field's, or the empty one, or several."""
+    lines = [b"GET " + upstream.url("/").encode() + b" HTTP/1.1", b"Host: x", b""]
+    data = b"".join(line + (b"\n" if ends & 1 << at else b"\r\n") for at, line in enumerate(lines))
+    assert_refused(weir, upstream, data)
+
+
+@pytest.mark.parametrize("trailers", [b"X-A: b\0c\r\n", b"X-A: b\r\n: c\r\n", b"X-A: b\r\n\0\r\n",
+                                      b"X-A: b\nX-C: d\r\n", b"X-A: b\r\n c\r\n"])
+def test_trailers_that_can_be_read_in_two_ways_are_refused(weir, upstream, trailers):
+    follow = request_bytes("GET", upstream.url("/behind"))
+    data = head(upstream, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n" + trailers + b"\r\n"
+    raw_answer(weir, data + follow)
+    wait_until(lambda: weir.client_connections() == 0, "it is closed")
+    assert "/behind" not in upstream.targets()
 
 
 def test_no_host_in_http_1_1_is_refused(weir, upstream):
