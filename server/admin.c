@@ -38,6 +38,8 @@
 #define BODY_MAX     65536 /* that is read and forgotten */
 #define FIELDS_MAX   100   /* of a request */
 #define DETAIL_MAX   512
+#define LARGE_BYTES  65536 /* of a report that is shared */
+#define LARGE_NS     UINT64_C(1000000000)
 #define ROUTES       "GET /status, GET /hosts/HOST, GET /healthz, GET /readyz and POST " ADMIN_GATE_QUIT
 
 struct admin_client {
@@ -58,7 +60,9 @@ struct admin {
     uint64_t now_ns;
     bool ready; /* there may be something to do */
     bool asked_to_quit;
-    unsigned owed; /* answers to that, not yet sent */
+    unsigned owed;               /* answers to that, not yet sent */
+    struct MHD_Response *report; /* of /status, for others who ask until then; NULL: none */
+    uint64_t report_until_ns;
 };
 
 /* What is known of a request between libmicrohttpd's calls. */
@@ -114,11 +118,10 @@ static struct answer make_state(unsigned status, const char *state)
     return bytes < 0 ? make_json(status, NULL, 0) : make_json(status, body, (size_t)bytes);
 }
 
-/* Owns the answer's body. */
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer)
+/* Owns the answer's body. NULL when out of memory. */
+static struct MHD_Response *make_response(struct answer answer)
 {
     struct MHD_Response *response = NULL;
-    enum MHD_Result result = MHD_NO; /* closes the connection */
 
     if (answer.body != NULL) {
         response =
@@ -126,7 +129,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
     }
     if (response == NULL) {
         free(answer.body);
-        return MHD_NO;
+        return NULL;
     }
     if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type) == MHD_YES &&
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
@@ -135,21 +138,60 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
              MHD_YES) &&
         (answer.allow == NULL ||
          MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer.allow) == MHD_YES)) {
-        result = MHD_queue_response(connection, answer.status, response);
+        return response;
     }
+    MHD_destroy_response(response);
+    return NULL;
+}
+
+/* Owns the answer's body. */
+static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer)
+{
+    struct MHD_Response *response = make_response(answer);
+
+    if (response == NULL) {
+        return MHD_NO; /* closes the connection */
+    }
+    enum MHD_Result result = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return result;
 }
 
 /* --- Routes --- */
 
-static struct answer answer_status(const struct report_service *service,
-                                   const struct limiter *limiter, uint64_t now_ns)
+static void forget_report(struct admin *admin)
 {
-    size_t bytes = 0;
-    char *body = report_status(service, limiter, now_ns, &bytes);
+    if (admin->report != NULL) {
+        MHD_destroy_response(admin->report); /* those that are still being sent have it, too */
+        admin->report = NULL;
+    }
+}
 
-    return make_json(MHD_HTTP_OK, body, bytes);
+/*
+ * Sends the document of /status. A large one takes the loop's time and, until it has been read,
+ * memory: whoever asks within a second of the last gets the same one.
+ */
+static enum MHD_Result send_report(struct admin *admin, struct MHD_Connection *connection)
+{
+    if (admin->report == NULL) {
+        struct report_service service = {0};
+        const struct limiter *limiter = NULL;
+        uint64_t now_ns = 0;
+        size_t bytes = 0;
+
+        admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
+        char *body = report_status(&service, limiter, now_ns, &bytes);
+        admin->report = make_response(make_json(MHD_HTTP_OK, body, bytes));
+        admin->report_until_ns = admin->now_ns + (bytes >= LARGE_BYTES ? LARGE_NS : 0);
+    }
+    if (admin->report == NULL) {
+        return MHD_NO;
+    }
+    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, admin->report);
+    if (admin->now_ns >= admin->report_until_ns) {
+        forget_report(admin);
+    }
+    return result;
 }
 
 /*
@@ -223,18 +265,15 @@ static struct answer route(struct admin *admin, const struct admin_gate_target *
     size_t prefix = sizeof hosts - 1;
     size_t rest = target->path_bytes > prefix ? target->path_bytes - prefix : 0;
 
-    admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
-    if (admin_gate_is(target, "/status")) {
-        return answer_status(&service, limiter, now_ns);
-    }
     if (admin_gate_is(target, "/healthz")) {
         return make_state(MHD_HTTP_OK, "ok");
     }
-    if (admin_gate_is(target, "/readyz")) {
-        return answer_ready(&service);
-    }
     if (admin_gate_is(target, ADMIN_GATE_QUIT)) {
         return make_state(MHD_HTTP_OK, "draining");
+    }
+    admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
+    if (admin_gate_is(target, "/readyz")) {
+        return answer_ready(&service);
     }
     if (rest > 0 && memcmp(target->path, hosts, prefix) == 0 &&
         memchr(target->path + prefix, '/', rest) == NULL) {
@@ -360,6 +399,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         *upload_bytes = 0;
         return request->body_bytes <= BODY_MAX ? MHD_YES : MHD_NO;
     }
+    if (admin_gate_is(&target, "/status")) {
+        return send_report(admin, connection);
+    }
     enum MHD_Result result = send_answer(connection, route(admin, &target));
 
     if (quits) {
@@ -476,6 +518,7 @@ void admin_destroy(struct admin *admin)
     if (admin == NULL) {
         return;
     }
+    forget_report(admin);
     /* The loop lets go of the descriptor before the daemon closes it. */
     uv_poll_stop(&admin->poll);
     MHD_stop_daemon(admin->daemon);
@@ -531,6 +574,9 @@ bool admin_run(struct admin *admin, uint64_t now_ns)
            now_ns >= client->since_ns + REQUEST_NS) {
         cut(admin, client);
     }
+    if (now_ns >= admin->report_until_ns) {
+        forget_report(admin);
+    }
     if (!admin->ready) {
         return false;
     }
@@ -545,8 +591,10 @@ bool admin_run(struct admin *admin, uint64_t now_ns)
 uint64_t admin_next_ns(const struct admin *admin)
 {
     const struct admin_client *client = TAILQ_FIRST(&admin->oldest);
+    uint64_t due_ns = client != NULL ? client->since_ns + REQUEST_NS : UINT64_MAX;
 
-    return client != NULL ? client->since_ns + REQUEST_NS : UINT64_MAX;
+    return admin->report != NULL && admin->report_until_ns < due_ns ? admin->report_until_ns
+                                                                    : due_ns;
 }
 
 bool admin_asked_to_quit(const struct admin *admin)

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ANSWER_MAX      65536
+#define ANSWER_MAX      131072
 #define CONNECTIONS_MAX 3
 #define HOST            "Host: 127.0.0.1:9901\r\n"
 #define GET(path)       "GET " path " HTTP/1.1\r\n" HOST "\r\n"
@@ -26,6 +26,7 @@ static uv_loop_t loop;
 static struct admin *admin;
 static struct limiter *limiter;
 static struct report_service told; /* what the source says */
+static unsigned asked;             /* how often the source was */
 static uint64_t now_ns;            /* only the tests move it */
 static bool more;                  /* the admin port has more to do at once */
 
@@ -46,6 +47,7 @@ static void describe(void *context, struct report_service *ret_service,
     *ret_service = told;
     *ret_limiter = limiter;
     *ret_now_ns = 5000000000;
+    asked++;
 }
 
 static void no_connections(const struct limiter_host *host, uint32_t *ret_idle,
@@ -85,6 +87,7 @@ static int setup(void **state)
 
     assert_int_equal(uv_loop_init(&loop), 0);
     now_ns = 1000 * SECOND_NS;
+    asked = 0;
     more = false;
     admin = admin_create(&loop, &source, CONNECTIONS_MAX, now_ns);
     assert_non_null(admin);
@@ -298,6 +301,54 @@ static void status_tells_of_the_service(void **state)
     assert_string_equal(text_of(json_array_get(json_object_get(value, "hosts"), 0), "host"),
                         "a.test");
     json_decref(value);
+}
+
+/* Asks for /status, on a connection of its own; returns how often the source has been asked. */
+static unsigned asked_for_status(void)
+{
+    struct client *client = connect_client();
+
+    send_text(client, GET("/status"));
+    assert_non_null(strstr(await_answers(client, 1), "\"uptime_seconds\""));
+    close_client(client);
+    return asked;
+}
+
+static void a_small_report_is_always_a_new_one(void **state)
+{
+    (void)state;
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_int_equal(asked_for_status(), i);
+        assert_int_equal(admin_next_ns(admin), UINT64_MAX);
+    }
+}
+
+/* Making it takes time, and having it memory. */
+static void a_large_report_is_made_once_a_second(void **state)
+{
+    static char version[70000];
+
+    (void)state;
+    memset(version, '1', sizeof version - 1);
+    told.version = version;
+    assert_int_equal(asked_for_status(), 1);
+    now_ns += SECOND_NS - 1;
+    assert_int_equal(asked_for_status(), 1);
+    assert_int_equal(admin_next_ns(admin), now_ns + 1);
+    now_ns += 1;
+    assert_int_equal(asked_for_status(), 2);
+    now_ns += SECOND_NS;
+    more = true;
+    turn();
+    assert_int_equal(admin_next_ns(admin), UINT64_MAX); /* nothing is kept */
+}
+
+/* What probes ask for is not about everything. */
+static void a_probe_costs_no_report(void **state)
+{
+    (void)state;
+    expect_word(GET("/healthz"), 200, "ok");
+    assert_int_equal(asked, 0);
 }
 
 static void a_host_can_be_asked_for(void **state)
@@ -784,6 +835,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(health_and_readiness, setup, teardown),
         cmocka_unit_test_setup_teardown(status_tells_of_the_service, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_small_report_is_always_a_new_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_report_is_made_once_a_second, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_probe_costs_no_report, setup, teardown),
         cmocka_unit_test_setup_teardown(a_host_can_be_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_host_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(unknown_routes_name_those_there_are, setup, teardown),

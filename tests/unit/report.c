@@ -448,7 +448,7 @@ static void test_decimals(void **state)
                 assert_in_range(decimals, 1, 3);
                 number += 1 + decimals;
             }
-            assert_true(*number == ',' || *number == '\n');
+            assert_true(*number == ',' || *number == '}' || *number == '\n');
         }
         free(text);
     }
