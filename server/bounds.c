@@ -51,7 +51,7 @@ enum { CONNECTIONS_SHARE = 40, REQUESTS_SHARE = 35, BUFFERS_SHARE = 15, HOSTS_SH
 #define FILES_PER_SHARE   64U /* a share is a room; four are a lane */
 #define ROOMS             64U
 #define LANES             16U
-#define THREADS           8U
+#define THREADS           10U
 #define THREADS_FEW       4U
 #define MANY_FILES        256U
 #define ADMIN_CONNECTIONS 64U

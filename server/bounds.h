@@ -55,7 +55,7 @@ void bounds_set_socket(int fd, uint32_t bytes);
 struct bounds_files {
     unsigned rooms;   /* of the frontend */
     unsigned lanes;   /* of the fetcher */
-    unsigned threads; /* that look up names */
+    unsigned threads; /* that look up names and check passwords */
     unsigned admin_connections;
     unsigned lingering;
     unsigned connections; /* of clients; each may need another toward its upstream */

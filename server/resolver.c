@@ -31,9 +31,12 @@
 
 TAILQ_HEAD(query_list, resolver_query);
 TAILQ_HEAD(entry_list, resolver_entry);
+TAILQ_HEAD(lookup_list, lookup);
 
 struct lookup {
     uv_work_t work;
+    TAILQ_ENTRY(lookup) link;     /* while it waits for its turn */
+    bool begun;                   /* it is libuv's */
     struct resolver_entry *entry; /* NULL: the resolver has gone */
     resolver_lookup *look_up;
     struct resolver_addresses addresses; /* written by the thread */
@@ -60,7 +63,10 @@ struct resolver {
     struct resolver_entry *entries;
     struct entry_list idle; /* the longest unused first */
     struct query_list ready[RESOLVER_MAILBOXES];
-    unsigned lookups;
+    struct lookup_list next; /* that wait for their turn */
+    unsigned lookups;        /* all of them */
+    unsigned begun;
+    unsigned threads;
 };
 
 /* --- Addresses --- */
@@ -221,6 +227,23 @@ static void learn(struct resolver_entry *entry, const struct resolver_addresses 
     }
 }
 
+static void on_worked(uv_work_t *work, int status);
+
+/* Others use libuv's threads too, and are not to wait for a name server. */
+static void begin_next(struct resolver *resolver)
+{
+    struct lookup *lookup;
+
+    while (resolver->begun < resolver->threads && (lookup = TAILQ_FIRST(&resolver->next)) != NULL) {
+        TAILQ_REMOVE(&resolver->next, lookup, link);
+        lookup->begun = true;
+        resolver->begun++;
+        int error = uv_queue_work(resolver->loop, &lookup->work, on_work, on_worked);
+        assert(error == 0); /* it only puts it on a list */
+        (void)error;
+    }
+}
+
 static void finish_lookup(struct lookup *lookup)
 {
     struct resolver_entry *entry = lookup->entry;
@@ -231,6 +254,8 @@ static void finish_lookup(struct lookup *lookup)
     learn(entry, &lookup->addresses, uv_hrtime());
     entry->lookup = NULL;
     resolver->lookups--;
+    resolver->begun--;
+    begin_next(resolver);
     while ((query = TAILQ_FIRST(&entry->waiting)) != NULL) {
         TAILQ_REMOVE(&entry->waiting, query, link);
         TAILQ_INSERT_TAIL(&resolver->ready[query->mailbox], query, link);
@@ -271,19 +296,18 @@ static bool start_lookup(struct resolver *resolver, struct resolver_entry *entry
     lookup->entry = entry;
     lookup->look_up = resolver->look_up;
     memcpy(lookup->name, entry->name, bytes + 1);
-    if (uv_queue_work(resolver->loop, &lookup->work, on_work, on_worked) != 0) {
-        free(lookup);
-        return false;
-    }
     entry->lookup = lookup;
     resolver->lookups++;
+    TAILQ_INSERT_TAIL(&resolver->next, lookup, link);
+    begin_next(resolver);
     return true;
 }
 
 /* --- The interface --- */
 
-struct resolver *resolver_create(uv_loop_t *loop)
+struct resolver *resolver_create(uv_loop_t *loop, unsigned threads)
 {
+    assert(threads > 0);
     struct resolver *resolver = calloc(1, sizeof *resolver);
 
     if (resolver == NULL) {
@@ -291,6 +315,8 @@ struct resolver *resolver_create(uv_loop_t *loop)
     }
     resolver->loop = loop;
     resolver->look_up = getaddrinfo;
+    resolver->threads = threads;
+    TAILQ_INIT(&resolver->next);
     TAILQ_INIT(&resolver->idle);
     for (unsigned i = 0; i < RESOLVER_MAILBOXES; i++) {
         TAILQ_INIT(&resolver->ready[i]);
@@ -316,10 +342,12 @@ void resolver_destroy(struct resolver *resolver)
     }
     HASH_ITER (hh, resolver->entries, entry, next) {
         assert(TAILQ_EMPTY(&entry->waiting));
-        if (entry->lookup != NULL) {
+        if (entry->lookup != NULL && entry->lookup->begun) {
             /* It frees itself when its thread is through; cancelling spares those not begun. */
             entry->lookup->entry = NULL;
             (void)uv_cancel((uv_req_t *)&entry->lookup->work);
+        } else {
+            free(entry->lookup);
         }
         free_entry(resolver, entry);
     }

@@ -1,5 +1,5 @@
 /*
- * The resolver: names -> addresses, by the system's getaddrinfo() on libuv's threads.
+ * The resolver: names -> addresses, by the system's getaddrinfo() on some of libuv's threads.
  *
  * A name that is being looked up is looked up once, whoever asks. Answers are kept for 30 seconds,
  * failures for 3; an answer up to 5 minutes old is given at once while it is being renewed. The
@@ -44,8 +44,8 @@ enum { RESOLVER_FETCHES, RESOLVER_TUNNELS, RESOLVER_MAILBOXES };
 
 struct resolver;
 
-/* NULL when out of memory. */
-struct resolver *resolver_create(uv_loop_t *loop);
+/* With THREADS look-ups at once; the others wait, first come, first served. NULL: no memory. */
+struct resolver *resolver_create(uv_loop_t *loop, unsigned threads);
 
 /*
  * No query may be under way. Look-ups that are still with libuv are let go; run the loop until they

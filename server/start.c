@@ -154,6 +154,7 @@ static bool start_threads(struct server *server)
         snprintf(number, sizeof number, "%u", count);
         log_event(server->log, CONFIG_LEVEL_INFO, "threads_lowered", "threads", number, "reason",
                   "there may be no more (ulimit -u, pids.max)", NULL);
+        server->files.threads = count;
     }
     return true;
 }
@@ -255,6 +256,13 @@ static struct fetcher_options fetcher_options_of(const struct server *server)
     return options;
 }
 
+/* The checks of passwords have their own, as far as there are so many. */
+static unsigned lookup_threads(const struct server *server)
+{
+    unsigned threads = server->files.threads;
+    return threads > AUTH_RUNNING_MAX ? threads - AUTH_RUNNING_MAX : 1;
+}
+
 static bool create_parts(struct server *server)
 {
     const struct config *config = server->config;
@@ -266,7 +274,7 @@ static bool create_parts(struct server *server)
     if (!create_limiter(server)) {
         return false;
     }
-    server->resolver = resolver_create(&server->loop);
+    server->resolver = resolver_create(&server->loop, lookup_threads(server));
     if (server->resolver == NULL) {
         return false;
     }

@@ -434,11 +434,16 @@ def test_a_listener_that_has_to_wait_twice_takes_no_processor_time(start_weir):
     pid = weir.process.pid
     _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
 
+    def files():
+        return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+
+    idle = len(files())
+
     def both_wait():
         clients = [Client(other)]
         clients[0].send(b"GET ")
-        wait_until(lambda: weir.client_connections() == 1, "the first is in")
-        in_use = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        wait_until(lambda: len(files()) == idle + 1, "the first is in, and nobody else")
+        in_use = files()
         lowest = next(number for number in range(most) if number not in in_use)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, most))
         count = len(weir.events.find(event="accept_paused"))
@@ -452,7 +457,7 @@ def test_a_listener_that_has_to_wait_twice_takes_no_processor_time(start_weir):
             return clients
         for client in clients:  # the first listener was faster
             client.close()
-        wait_until(lambda: weir.client_connections() == 0, "all have left")
+        wait_until(lambda: len(files()) == idle, "all have left")
         return None
 
     clients = wait_until(both_wait, "one waits twice")

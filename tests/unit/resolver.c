@@ -19,6 +19,7 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define LOOKUPS   256  /* at once */
 #define NAMES     4096 /* kept */
+#define THREADS   2    /* of the four that libuv has */
 
 static uv_loop_t loop;
 static struct resolver *resolver;
@@ -78,7 +79,7 @@ static int setup(void **state)
 {
     (void)state;
     assert_int_equal(uv_loop_init(&loop), 0);
-    resolver = resolver_create(&loop);
+    resolver = resolver_create(&loop, THREADS);
     assert_non_null(resolver);
     resolver_set_lookup(resolver, look_up);
     assert_int_equal(sem_init(&gate, 0, 0), 0);
@@ -390,6 +391,54 @@ static void lookups_under_way_are_bounded(void **state)
     assert_int_equal(atomic_load(&calls), LOOKUPS + 1);
 }
 
+static void await_begun(void)
+{
+    while (sem_wait(&begun) != 0) {
+    }
+}
+
+static void do_nothing(uv_work_t *work)
+{
+    (void)work;
+}
+
+static bool other_is_done;
+
+static void on_other_done(uv_work_t *work, int status)
+{
+    (void)work;
+    other_is_done = status == 0;
+}
+
+static void no_more_look_up_at_once_than_have_threads(void **state)
+{
+    static struct resolver_query queries[5];
+    char name[40];
+
+    (void)state;
+    memset(queries, 0, sizeof queries);
+    atomic_store(&held, true);
+    for (int i = 0; i < 5; i++) {
+        (void)snprintf(name, sizeof name, "n%d.test", i);
+        assert_false(ask(name, &queries[i], uv_hrtime()));
+    }
+    for (int i = 0; i < THREADS; i++) {
+        await_begun();
+    }
+    uv_work_t other;
+    other_is_done = false;
+    assert_int_equal(uv_queue_work(&loop, &other, do_nothing, on_other_done), 0);
+    while (!other_is_done) { /* others still have threads, and so it is not for want of one */
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(atomic_load(&calls), THREADS);
+    for (int i = 0; i < 5; i++) { /* each that ends lets the next begin, in order */
+        release(1);
+        (void)take();
+    }
+    assert_int_equal(atomic_load(&calls), 5);
+}
+
 /* Asks for name NUMBER and waits; returns whether it was known. */
 static bool resolve(int number)
 {
@@ -412,8 +461,7 @@ static void names_longest_unused_are_forgotten(void **state)
     /* The oldest of all is waited for and stays, though it is the longest unused. */
     atomic_store(&held, true);
     assert_false(ask("busy.test", &busy, uv_hrtime()));
-    while (sem_wait(&begun) != 0) {
-    }
+    await_begun();
     atomic_store(&held, false);
     for (int i = 0; i < NAMES - 1; i++) {
         assert_false(resolve(i));
@@ -462,6 +510,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_query_can_be_cancelled_in_any_state, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_under_way_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_more_look_up_at_once_than_have_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(names_longest_unused_are_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_may_outlive_the_resolver, setup, teardown),
     };
