@@ -247,6 +247,7 @@ void acceptor_pause(struct acceptor *acceptor, bool paused)
 {
     if (acceptor->paused != paused) {
         acceptor->paused = paused;
+        acceptor->ready = true; /* who knows what has come meanwhile */
         watch(acceptor);
     }
 }

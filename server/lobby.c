@@ -8,6 +8,7 @@
 #include "server/lobby.h"
 
 #include "limiter/wheel.h"
+#include "server/door.h"
 #include "server/wire.h"
 
 #include <assert.h>
@@ -32,6 +33,7 @@ struct lobby {
     struct wheel wheel;
     TAILQ_HEAD(, seat) all;
     uint64_t head_ns;
+    uint64_t room_ns; /* when one may be long enough here to make room for others */
 };
 
 struct lobby *lobby_create(uv_loop_t *loop, uint64_t head_ns, uint64_t now_ns)
@@ -44,6 +46,7 @@ struct lobby *lobby_create(uv_loop_t *loop, uint64_t head_ns, uint64_t now_ns)
     wheel_init(&lobby->wheel, now_ns);
     TAILQ_INIT(&lobby->all);
     lobby->head_ns = head_ns;
+    lobby->room_ns = UINT64_MAX;
     return lobby;
 }
 
@@ -163,7 +166,35 @@ bool lobby_take(struct lobby *lobby, uint64_t now_ns, struct lobby_guest *ret_gu
     return false;
 }
 
+bool lobby_has_guests(const struct lobby *lobby)
+{
+    return !TAILQ_EMPTY(&lobby->all);
+}
+
+bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
+                     struct lobby_guest *ret_guest)
+{
+    struct seat *seat;
+    enum lobby_wish wish;
+    bool part;
+    lobby->room_ns = UINT64_MAX;
+    TAILQ_FOREACH (seat, &lobby->all, in_all) {
+        uint64_t room_ns = seat->guest.arrived_ns + DOOR_ROOM_NS;
+        if (!crowded || room_ns > now_ns) {
+            lobby->room_ns = crowded ? room_ns : UINT64_MAX;
+            return false;
+        }
+        if (!look(seat->guest.fd, &wish, &part) && !part) {
+            leave(lobby, seat, ret_guest);
+            lobby->room_ns = now_ns;
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t lobby_next_ns(const struct lobby *lobby)
 {
-    return wheel_next_ns(&lobby->wheel);
+    uint64_t due_ns = wheel_next_ns(&lobby->wheel);
+    return lobby->room_ns < due_ns ? lobby->room_ns : due_ns;
 }

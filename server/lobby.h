@@ -51,7 +51,17 @@ bool lobby_take(struct lobby *lobby, uint64_t now_ns, struct lobby_guest *ret_gu
 /* Any guest, whatever it wants. False where there is none. */
 bool lobby_take_any(struct lobby *lobby, struct lobby_guest *ret_guest);
 
-/* When lobby_take() should be called again though nothing is ready; UINT64_MAX: no need. */
+/* Whether there is anybody who could make room. */
+bool lobby_has_guests(const struct lobby *lobby);
+
+/*
+ * CROWDED: others want to come in, and cannot. True with the guest that has been there longest
+ * without a byte, if that is long enough (DOOR_ROOM_NS): it is to be closed.
+ */
+bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
+                     struct lobby_guest *ret_guest);
+
+/* When the two should be called again though nothing is ready; UINT64_MAX: no need. */
 uint64_t lobby_next_ns(const struct lobby *lobby);
 
 #endif

@@ -386,11 +386,11 @@ static void tell_of_block(struct log *log, struct stream *stream, int error)
     }
 }
 
-/* Whether what failed with ERROR may work later: a full reader, a full disk. */
+/* Whether what failed with ERROR may work later: a full reader, a full disk, or file. */
 static bool passes(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == ENOSPC || error == EDQUOT ||
-           error == ENOBUFS || error == ENOMEM;
+           error == EFBIG || error == ENOBUFS || error == ENOMEM;
 }
 
 /* Writes what is taken without waiting. Returns true while something is left. */

@@ -77,6 +77,7 @@ bool server_watch_signals(struct server *server)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* the log may be a file, and ulimit -f bound it */
     signal(SIGCHLD, SIG_IGN); /* process 1 of a container inherits others' children */
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (uv_signal_init(&server->loop, &server->signals[i]) < 0) {
@@ -146,36 +147,56 @@ void server_let_in(struct server *server, const struct lobby_guest *guest, enum 
     close(guest->fd);
 }
 
+/* Takes who comes to the listener INDEX. Returns whether there is somebody who has to stay out. */
+static bool accept_at(struct server *server, size_t index)
+{
+    struct acceptor *acceptor = server->acceptors[index];
+    struct lobby_guest guest;
+    enum lobby_wish wish;
+    for (int taken = 0; taken < ACCEPTS; taken++) {
+        guest.fd = guard_take(server->guard, acceptor, &guest.peer, &guest.peer_bytes,
+                              server->now_ns);
+        if (guest.fd < 0) {
+            break;
+        }
+        guest.arrived_ns = server->now_ns;
+        server->next_acceptor = (index + 1) % server->config->listen_count;
+        if (lobby_enter(server->lobby, &guest, &wish)) {
+            server_let_in(server, &guest, wish);
+        }
+    }
+    bool full = door_is_full(guard_door(server->guard));
+    bool wanted = full && acceptor_is_wanted(acceptor);
+    /* Who comes is of interest while somebody could make room, until that is known. */
+    bool room = frontend_has_idle(server->frontend) || lobby_has_guests(server->lobby);
+    acceptor_pause(acceptor, full && (wanted || !room));
+    return wanted;
+}
+
 static void accept_clients(struct server *server)
 {
-    struct sockaddr_storage peer;
-    struct lobby_guest waited;
+    struct lobby_guest guest;
     enum lobby_wish wish;
-    socklen_t bytes;
+    size_t first = server->next_acceptor; /* in turns: a crowd at one keeps nobody else out */
     bool crowded = false;
-    int fd;
-    while (lobby_take(server->lobby, server->now_ns, &waited, &wish)) {
-        server_let_in(server, &waited, wish);
+    while (lobby_take(server->lobby, server->now_ns, &guest, &wish)) {
+        server_let_in(server, &guest, wish);
     }
     for (size_t i = 0; i < server->config->listen_count; i++) {
-        struct acceptor *acceptor = server->acceptors[i];
-        for (int taken = 0; taken < ACCEPTS; taken++) {
-            fd = guard_take(server->guard, acceptor, &peer, &bytes, server->now_ns);
-            if (fd < 0) {
-                break;
-            }
-            struct lobby_guest guest = {fd, peer, bytes, server->now_ns};
-            if (lobby_enter(server->lobby, &guest, &wish)) {
-                server_let_in(server, &guest, wish);
-            }
-        }
-        bool full = door_is_full(guard_door(server->guard));
-        bool wanted = full && acceptor_is_wanted(acceptor);
-        crowded = crowded || wanted;
-        /* Who comes is of interest while somebody could make room, until that is known. */
-        acceptor_pause(acceptor, full && (wanted || !frontend_has_idle(server->frontend)));
+        crowded = accept_at(server, (first + i) % server->config->listen_count) || crowded;
+    }
+    if (lobby_make_room(server->lobby, crowded, server->now_ns, &guest)) {
+        server_let_in(server, &guest, LOBBY_NOTHING);
+        crowded = false; /* that was one for one */
     }
     frontend_make_room(server->frontend, crowded);
+}
+
+static void accept_admins(struct server *server)
+{
+    struct sockaddr_storage peer;
+    socklen_t bytes;
+    int fd;
     for (int taken = 0; taken < ACCEPTS; taken++) {
         fd = acceptor_take(server->admin_acceptor, &peer, &bytes, server->now_ns);
         if (fd < 0) {
@@ -223,6 +244,7 @@ static bool turn(struct server *server)
     bool worked = true;
     server->now_ns = uv_hrtime();
     accept_clients(server);
+    accept_admins(server);
     if (server->asked_to_reload) {
         server->asked_to_reload = false;
         reload(server); /* before the rounds: a raised limit starts who waits */

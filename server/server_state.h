@@ -44,6 +44,7 @@ struct server {
     struct lobby *lobby;
     struct admin *admin;
     struct acceptor **acceptors; /* config->listen_count of them */
+    size_t next_acceptor;        /* the one after that which took a connection last */
     struct acceptor *admin_acceptor;
     uv_signal_t signals[3];
     uv_timer_t timer; /* ends the poll when something is due */

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from client import Client, chunk, fetch_target
+from client import Client, chunk, fetch_target, request_bytes
 from waiting import DEADLINE_S, wait_until
-from weir import environment, limited
+from weir import environment, limited, waiting_at
 
 KEYS = ["client", "client_limit", "upstream", "clients", "largest_client", "per_client_limit",
         "per_local_client_limit", "full_total", "client_full_total"]
@@ -303,6 +303,39 @@ def test_who_is_idle_makes_room_for_who_comes(start_weir, upstream, held):
     assert idle[0].ask("GET", fetch_target(upstream.url())).read().status == 200
     request.answer()
     assert busy.read().status == 200
+
+
+def test_who_has_said_nothing_makes_room_for_who_comes(start_weir, upstream):
+    """But not who has begun to."""
+    weir = start_weir({"connections": 3, "timeouts": {"head": "1h"}})
+    begun = [weir.client() for _ in range(2)]
+    for client, data in zip(begun, (b"CONN", b"GET ")):
+        client.send(data)
+    silent = weir.client()
+    wait_until(lambda: connections(weir)["client"] == 3, "all are in")
+    newcomer = weir.ask(upstream.url("/new"))
+    assert newcomer.read().status == 200
+    silent.wait_end()
+    begun[1].send(request_bytes("GET", fetch_target(upstream.url()))[4:])
+    assert begun[1].read().status == 200
+
+
+def test_a_crowd_at_one_listener_keeps_nobody_out_of_another(start_weir, held):
+    weir = start_weir({"listen": ["127.0.0.1:0", "127.0.0.1:0"], "connections": 1})
+    crowded, other = [("127.0.0.1", int(event["address"].rpartition(":")[2]))
+                      for event in weir.events.find(event="listening", **{"for": "data"})]
+    for address, path, waiting in ((crowded, "/first", 0), (crowded, "/second", 1), (crowded, "/third", 2),
+                                   (other, "/other", 1)):
+        client = Client(address)
+        weir.clients.append(client)
+        client.ask("GET", fetch_target(held.url(path)), [("Connection", "close")])
+        wait_until(lambda: waiting_at(address[1]) == waiting, f"{path} is in, or waits")
+    arrived = []
+    for _ in range(4):
+        request = held.next()
+        arrived.append(request.target)
+        request.answer()
+    assert arrived == ["/first", "/other", "/second", "/third"]
 
 
 def test_a_full_house_of_idle_ones_is_left_alone_while_nobody_comes(start_weir, upstream):

@@ -14,7 +14,7 @@ from client import Client, fetch_target, request_bytes
 from nameserver import Nameserver, can_serve_names
 from test_limits import in_order
 from waiting import DEADLINE_S, wait_until
-from weir import BINARY, environment, limited
+from weir import BINARY, environment, limited, waiting_at
 
 MIB = 1 << 20
 NAMESERVER = "127.0.53.2"
@@ -184,6 +184,20 @@ def test_what_is_asked_for_and_cannot_be_written(asked):
         ran = subprocess.run([BINARY, *asked], env=environment(), stdout=full, stderr=subprocess.PIPE,
                              text=True, timeout=DEADLINE_S, check=False)
     assert (ran.returncode, ran.stderr) == (1, "weir: standard output: No space left on device\n")
+
+
+def test_a_file_behind_standard_output_that_may_not_grow(tmp_path, upstream):
+    def bound():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    with open(tmp_path / "log", "wb") as log:
+        weir = Plain(tmp_path, {"stdout": log, "stderr": subprocess.PIPE}, bound)
+        try:
+            for _ in range(3):
+                assert weir.fetch(upstream.url()).status == 200
+        finally:
+            _, events = weir.stop()
+    assert b'"event":"log_blocked"' in events
 
 
 def test_a_reader_of_standard_output_that_has_stopped(tmp_path, upstream):
@@ -415,14 +429,6 @@ def cpu_s(weir):
     """The processor time that it has taken."""
     with open(f"/proc/{weir.process.pid}/stat", encoding="ascii") as file:
         return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def waiting_at(port):
-    """How many connections wait in the kernel to be accepted."""
-    with open("/proc/net/tcp", encoding="ascii") as file:
-        lines = [line.split() for line in file]
-    (queues,) = [words[4] for words in lines if words[1] == f"0100007F:{port:04X}" and words[3] == "0A"]
-    return int(queues.partition(":")[2], 16)
 
 
 def test_a_listener_that_has_to_wait_twice_takes_no_processor_time(start_weir):

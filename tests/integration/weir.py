@@ -50,6 +50,14 @@ def run_weir(*flags, env=None):
                           timeout=DEADLINE_S, check=False)
 
 
+def waiting_at(port):
+    """How many connections wait in the kernel to be accepted."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    (queues,) = [words[4] for words in lines if words[1] == f"0100007F:{port:04X}" and words[3] == "0A"]
+    return int(queues.partition(":")[2], 16)
+
+
 def merged(base, changes):
     result = dict(base)
     for key, value in changes.items():
