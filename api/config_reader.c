@@ -55,6 +55,9 @@ static const char *show(const struct config_reader *reader, const json_t *value,
         return buffer;
     case JSON_REAL:
         snprintf(buffer, CONFIG_QUOTED_MAX, "%g", json_real_value(value));
+        if (strpbrk(buffer, ".e") == NULL) { /* 1e3 is not a whole number to JSON */
+            memcpy(buffer + strlen(buffer), ".0", 3);
+        }
         return buffer;
     case JSON_TRUE:
         return "true";

@@ -36,6 +36,16 @@ static bool only_reads(const char *method)
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
+/* Nothing, or a colon and digits. */
+static bool is_port(const char *text, size_t bytes)
+{
+    size_t digits = bytes > 0 && text[0] == ':' ? 1 : 0;
+    while (digits > 0 && digits < bytes && text[digits] >= '0' && text[digits] <= '9') {
+        digits++;
+    }
+    return digits == bytes;
+}
+
 /* Whether AUTHORITY (host, or host:port) is localhost or an address, and so nobody's to rebind. */
 static bool is_local_name(const char *authority, size_t bytes)
 {
@@ -43,16 +53,20 @@ static bool is_local_name(const char *authority, size_t bytes)
     struct in6_addr address;
     const char *host = authority;
     const char *end;
+    const char *rest;
     int family = AF_INET;
     if (bytes > 0 && authority[0] == '[') {
         host++;
         end = memchr(host, ']', bytes - 1);
+        rest = end != NULL ? end + 1 : NULL;
         family = AF_INET6;
     } else {
         end = memchr(authority, ':', bytes);
         end = end == NULL ? authority + bytes : end;
+        rest = end;
     }
-    if (end == NULL || (size_t)(end - host) >= sizeof name) {
+    if (end == NULL || (size_t)(end - host) >= sizeof name ||
+        !is_port(rest, bytes - (size_t)(rest - authority))) {
         return false;
     }
     memcpy(name, host, (size_t)(end - host));
@@ -126,11 +140,10 @@ enum problem admin_gate_check(const struct secrets *secrets, const struct header
     if (problem != PROBLEM_NONE) {
         return problem;
     }
-    if (admin_gate_is(target, ADMIN_GATE_QUIT) ? strcmp(request->method, "POST") != 0
-                                               : !only_reads(request->method)) {
-        *ret_detail = admin_gate_is(target, ADMIN_GATE_QUIT)
-                          ? ADMIN_GATE_QUIT " ends the service: expected POST"
-                          : "this only answers: expected GET or HEAD";
+    bool quits = admin_gate_is(target, ADMIN_GATE_QUIT);
+    if (quits ? strcmp(request->method, "POST") != 0 : !only_reads(request->method)) {
+        *ret_detail = quits ? ADMIN_GATE_QUIT " ends the service: expected POST"
+                            : "this only answers: expected GET or HEAD";
         return PROBLEM_METHOD_NOT_ALLOWED;
     }
     return PROBLEM_NONE;

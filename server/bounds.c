@@ -59,10 +59,14 @@ enum { CONNECTIONS_SHARE = 40, REQUESTS_SHARE = 35, BUFFERS_SHARE = 15, HOSTS_SH
 
 /* --- memory: what it is bounded to --- */
 
-static void note(struct bounds_memory *memory, uint64_t bytes, const char *source)
+static void note(struct bounds_memory *memory, uint64_t said_bytes, uint64_t lost_bytes,
+                 const char *source)
 {
-    if (bytes < UNBOUNDED && (memory->bytes == 0 || bytes < memory->bytes)) {
-        memory->bytes = bytes > 0 ? bytes : 1; /* 0 would be none */
+    uint64_t bytes = said_bytes > lost_bytes ? said_bytes - lost_bytes : 1; /* 0 would be none */
+    if (said_bytes < UNBOUNDED && (memory->bytes == 0 || bytes < memory->bytes)) {
+        memory->bytes = bytes;
+        memory->said_bytes = said_bytes;
+        memory->lost_bytes = lost_bytes;
         (void)snprintf(memory->source, sizeof memory->source, "%s", source);
     }
 }
@@ -82,7 +86,7 @@ static void read_bound(const char *root, const char *directory, const char *name
         return;
     }
     if (fscanf(file, "%" SCNu64, &bytes) == 1) { /* else it says "max" */
-        note(memory, bytes, path + root_bytes);
+        note(memory, bytes, 0, path + root_bytes);
     }
     (void)fclose(file);
 }
@@ -149,7 +153,7 @@ static void read_cgroup(const char *root, char *line, struct bounds_memory *memo
     }
 }
 
-void bounds_find_memory(const char *root, uint64_t address_space_bytes,
+void bounds_find_memory(const char *root, uint64_t address_space_bytes, uint64_t stacks_bytes,
                         struct bounds_memory *ret_memory)
 {
     char path[PATH_MAX];
@@ -164,9 +168,7 @@ void bounds_find_memory(const char *root, uint64_t address_space_bytes,
             (void)fclose(file);
         }
     }
-    note(ret_memory,
-         address_space_bytes > ADDRESSES_BYTES ? address_space_bytes - ADDRESSES_BYTES : 0,
-         "ulimit -v");
+    note(ret_memory, address_space_bytes, ADDRESSES_BYTES + stacks_bytes, "ulimit -v");
 }
 
 /* --- memory: what fits into it --- */

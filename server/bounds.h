@@ -13,16 +13,19 @@
 #define BOUNDS_MEMORY_LEAST (UINT64_C(16) << 20)
 
 struct bounds_memory {
-    uint64_t bytes;   /* 0: there is none, or none can be seen */
-    char source[256]; /* the file that says so, or "ulimit -v" */
+    uint64_t bytes;      /* that may be used; 0: there is no bound, or none can be seen */
+    uint64_t said_bytes; /* the bound itself */
+    uint64_t lost_bytes; /* of it, to what takes addresses only */
+    char source[256];    /* the file that says so, or "ulimit -v" */
 };
 
 /*
  * Finds the lowest of: memory.max and memory.high of the process's cgroup and those above it,
  * memory.limit_in_bytes of version 1, and ADDRESS_SPACE_BYTES (RLIMIT_AS; UINT64_MAX: none), of
- * which a part goes to what takes addresses only. ROOT is put before the paths that are read: "".
+ * which STACKS_BYTES go to threads' stacks and some more to libraries. ROOT is put before the paths
+ * that are read: "".
  */
-void bounds_find_memory(const char *root, uint64_t address_space_bytes,
+void bounds_find_memory(const char *root, uint64_t address_space_bytes, uint64_t stacks_bytes,
                         struct bounds_memory *ret_memory);
 
 /* What takes memory under load. */

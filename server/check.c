@@ -38,7 +38,15 @@ struct answer {
     char body[BODY_MAX];
 };
 
-/* One line on stderr. What others wrote may be in it: no control characters. Returns STATUS. */
+/* Takes control characters out of what others wrote, so that it is one line, and only that. */
+static void clean(char *text)
+{
+    for (char *at = text; *at != '\0'; at++) {
+        *at = (unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at;
+    }
+}
+
+/* One line on stderr. Returns STATUS. */
 static int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static int fail(int status, const char *format, ...)
@@ -48,9 +56,7 @@ static int fail(int status, const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    for (char *at = line; *at != '\0'; at++) {
-        *at = (unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at;
-    }
+    clean(line);
     fprintf(stderr, "weir: check: %s\n", line);
     return status;
 }
@@ -180,6 +186,12 @@ static const char *reason_of(CURLcode code, long error)
     if (code == CURLE_COULDNT_CONNECT && error != 0) {
         return strerror((int)error);
     }
+    if (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY) {
+        return "what answers there does not speak HTTP";
+    }
+    if (code == CURLE_OUT_OF_MEMORY) {
+        return "the answer's head is larger than 100 kB, or memory is out";
+    }
     return curl_easy_strerror(code);
 }
 
@@ -196,10 +208,15 @@ static int tell(const struct question *question, const struct answer *answer)
     if (!good) {
         status = fail(EXIT_FAILURE, "%s answered %ld%s%s", question->shown, answer->status,
                       word != NULL ? ": " : "", word != NULL ? word : "");
-    } else if (word != NULL) {
-        puts(word);
     } else {
-        printf("answered %ld\n", answer->status);
+        char line[MESSAGE_MAX];
+        if (word != NULL) {
+            (void)snprintf(line, sizeof line, "%s", word);
+        } else {
+            (void)snprintf(line, sizeof line, "answered %ld", answer->status);
+        }
+        clean(line);
+        puts(line);
     }
     json_decref(body);
     return status;

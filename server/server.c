@@ -154,8 +154,8 @@ static bool accept_at(struct server *server, size_t index)
     struct lobby_guest guest;
     enum lobby_wish wish;
     for (int taken = 0; taken < ACCEPTS; taken++) {
-        guest.fd = guard_take(server->guard, acceptor, &guest.peer, &guest.peer_bytes,
-                              server->now_ns);
+        guest.fd =
+            guard_take(server->guard, acceptor, &guest.peer, &guest.peer_bytes, server->now_ns);
         if (guest.fd < 0) {
             break;
         }

@@ -121,19 +121,17 @@ static bool divide_memory(struct server *server, const struct secrets *secrets)
     struct rlimit space = {RLIM_INFINITY, RLIM_INFINITY};
     getrlimit(RLIMIT_AS, &space);
     uint64_t stacks_bytes = threads_address_bytes(server->files.threads, STACK_BYTES);
-    uint64_t space_bytes = space.rlim_cur == RLIM_INFINITY ? UINT64_MAX
-                           : space.rlim_cur > stacks_bytes ? space.rlim_cur - stacks_bytes
-                                                           : 0;
-    bounds_find_memory("", space_bytes, &server->memory);
+    bounds_find_memory("", space.rlim_cur == RLIM_INFINITY ? UINT64_MAX : space.rlim_cur,
+                       stacks_bytes, &server->memory);
     keep_memory(server->memory.bytes);
     if (!server_fit_memory(server, server->config, secrets)) {
         uint64_t reserved_bytes = server_reserved_bytes(secrets);
+        uint64_t needed_bytes = BOUNDS_MEMORY_LEAST + reserved_bytes + server->memory.lost_bytes;
         fprintf(stderr, "weir: %s: expected at least %llu KiB of memory%s, found %llu\n",
-                server->memory.source,
-                (unsigned long long)((BOUNDS_MEMORY_LEAST + reserved_bytes) >> 10),
+                server->memory.source, (unsigned long long)(needed_bytes >> 10),
                 reserved_bytes > 0 ? " (the checks of the hashes in auth.clients take much of it)"
                                    : "",
-                (unsigned long long)(server->memory.bytes >> 10));
+                (unsigned long long)(server->memory.said_bytes >> 10));
         return false;
     }
     return true;

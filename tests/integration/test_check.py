@@ -262,6 +262,16 @@ def test_it_says_what_a_stranger_answered(peer):
     assert_bad(check(peer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort").url), "/readyz: ")
 
 
+def test_a_stranger_writes_no_lines_of_its_own(peer):
+    body = json.dumps({"status": "ready\n\x1b[2Jnot"}).encode()
+    stranger = peer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert_good(check(stranger.url), "ready??[2Jnot")
+
+
+def test_one_that_speaks_something_else(peer):
+    assert_bad(check(peer(b"220 mail.example.com ESMTP\r\n").url), "does not speak HTTP")
+
+
 def test_it_does_not_follow(peer):
     target = peer(answer(200))
     for status in (301, 302, 307):

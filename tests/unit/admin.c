@@ -542,6 +542,10 @@ static void only_local_names_may_ask(void **state)
         {"127.0.0.1@evil.test", 400},
         {"[evil.test]", 403},
         {"[::1", 403},
+        {"[::1]evil.test", 403},
+        {"[::1]:evil", 403},
+        {"localhost:evil", 403},
+        {"localhost:", 200},
         {"::1", 403},
         {"2130706433", 403},
         {"xlocalhost", 403},
@@ -563,6 +567,8 @@ static void only_local_names_may_ask(void **state)
     expect_word("GET HTTP://localhost/healthz HTTP/1.1\r\nHost: evil.test\r\n\r\n", 200, "ok");
     expect_problem("GET http://evil.test/healthz HTTP/1.1\r\n" HOST "\r\n", 403, "denied",
                    "DNS rebinding");
+    expect_problem("GET http://localhost:1@evil.test/healthz HTTP/1.1\r\n" HOST "\r\n", 403,
+                   "denied", "DNS rebinding");
     expect_problem("GET http://localhost HTTP/1.1\r\n" HOST "\r\n", 404, "not_found",
                    "GET /status");
 }

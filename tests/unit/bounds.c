@@ -60,7 +60,7 @@ static void put(const char *path, const char *text)
 static struct bounds_memory find(uint64_t address_space_bytes)
 {
     struct bounds_memory memory;
-    bounds_find_memory(root, address_space_bytes, &memory);
+    bounds_find_memory(root, address_space_bytes, 8 * MIB, &memory);
     return memory;
 }
 
@@ -124,10 +124,14 @@ static void version_1_and_both_versions(void **state)
 static void an_address_space_is_a_bound_too(void **state)
 {
     (void)state;
-    struct bounds_memory memory = find(88 * MIB);
+    struct bounds_memory memory = find(96 * MIB);
     assert_int_equal(memory.bytes, 64 * MIB);
+    assert_int_equal(memory.said_bytes, 96 * MIB);
+    assert_int_equal(memory.lost_bytes, 32 * MIB); /* the stacks' 8, and the libraries' */
     assert_string_equal(memory.source, "ulimit -v");
-    assert_int_equal(find(8 * MIB).bytes, 1); /* none would be 0 */
+    memory = find(8 * MIB);
+    assert_int_equal(memory.bytes, 1); /* none would be 0 */
+    assert_int_equal(memory.said_bytes, 8 * MIB);
     put("/proc/self/cgroup", "0::/\n");
     put("/sys/fs/cgroup/memory.max", "33554432\n");
     assert_int_equal(find(96 * MIB).bytes, 32 * MIB);

@@ -91,6 +91,8 @@ static void test_counts(void **state)
          "f:1: connections: expected a whole number from 1 to 1000000, found -5"},
         {"{\"connections\": 3.5}",
          "f:1: connections: expected a whole number from 1 to 1000000, found 3.5"},
+        {"{\"connections\": 1e3}",
+         "f:1: connections: expected a whole number from 1 to 1000000, found 1000.0"},
         {"{\"connections\": \"3\"}",
          "f:1: connections: expected a whole number from 1 to 1000000, found \"3\""},
         {"{\"connections\": true}",
