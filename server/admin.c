@@ -1,7 +1,8 @@
 /*
  * One libmicrohttpd daemon without a socket to listen on: connections are handed to it. Its epoll
  * descriptor is polled by the loop, which only marks that there is something to do; admin_run()
- * does it, once a turn, so that answers are made at one place of the turn like everything else.
+ * does it, once a turn, so that answers are made at one place of the turn like everything else; a
+ * newcomer for whom another has to give way runs it once before.
  *
  * A request goes through on_target() (the raw target, before anything is decoded), on_request()
  * once when its head is there and, where it was not answered then, once more when it is complete;
@@ -18,9 +19,8 @@
 #include "server/admin.h"
 
 #include "api/headers.h"
-#include "api/percent.h"
 #include "api/problem.h"
-#include "limiter/rules.h"
+#include "server/admin_answer.h"
 #include "server/admin_gate.h"
 #include "server/daemon.h"
 
@@ -37,10 +37,6 @@
 #define RUNS_MAX     8     /* in one turn */
 #define BODY_MAX     65536 /* that is read and forgotten */
 #define FIELDS_MAX   100   /* of a request */
-#define DETAIL_MAX   512
-#define LARGE_BYTES  65536 /* of a report that is shared */
-#define LARGE_NS     UINT64_C(1000000000)
-#define ROUTES       "GET /status, GET /hosts/HOST, GET /healthz, GET /readyz and POST " ADMIN_GATE_QUIT
 
 struct admin_client {
     int fd;
@@ -51,7 +47,7 @@ struct admin_client {
 
 struct admin {
     struct MHD_Daemon *daemon;
-    struct admin_source source;
+    struct admin_answers answers;
     uv_poll_t poll;
     TAILQ_HEAD(, admin_client) oldest;
     struct admin_client *adding; /* while libmicrohttpd is told of it */
@@ -60,9 +56,7 @@ struct admin {
     uint64_t now_ns;
     bool ready; /* there may be something to do */
     bool asked_to_quit;
-    unsigned owed;               /* answers to that, not yet sent */
-    struct MHD_Response *report; /* of /status, for others who ask until then; NULL: none */
-    uint64_t report_until_ns;
+    unsigned owed; /* answers to that, not yet sent */
 };
 
 /* What is known of a request between libmicrohttpd's calls. */
@@ -72,216 +66,6 @@ struct admin_request {
     size_t body_bytes; /* that were forgotten */
     char target[];     /* as it came */
 };
-
-struct answer {
-    unsigned status;
-    const char *type;
-    const char *allow;               /* or NULL */
-    const struct problem_kind *kind; /* or NULL */
-    char *body;                      /* owned; NULL where memory is out */
-    size_t bytes;
-};
-
-/* --- Answers --- */
-
-static struct answer make_problem(enum problem problem, const char *detail, const char *host)
-{
-    struct problem_report report = {
-        .problem = problem,
-        .overflow_status = MHD_HTTP_SERVICE_UNAVAILABLE,
-        .detail = detail,
-        .host = host,
-        .queued = -1,
-        .limit = -1,
-    };
-    struct answer answer = {
-        .status = problem_status(problem, report.overflow_status),
-        .type = "application/problem+json",
-        .kind = problem_kind(problem),
-    };
-
-    answer.body = problem_body(&report, &answer.bytes);
-    return answer;
-}
-
-static struct answer make_json(unsigned status, char *body, size_t bytes)
-{
-    return (struct answer){
-        .status = status, .type = "application/json", .body = body, .bytes = bytes};
-}
-
-static struct answer make_state(unsigned status, const char *state)
-{
-    char *body = NULL;
-    int bytes = asprintf(&body, "{\"status\":\"%s\"}\n", state);
-
-    return bytes < 0 ? make_json(status, NULL, 0) : make_json(status, body, (size_t)bytes);
-}
-
-/* Owns the answer's body. NULL when out of memory. */
-static struct MHD_Response *make_response(struct answer answer)
-{
-    struct MHD_Response *response = NULL;
-
-    if (answer.body != NULL) {
-        response =
-            MHD_create_response_from_buffer(answer.bytes, answer.body, MHD_RESPMEM_MUST_FREE);
-    }
-    if (response == NULL) {
-        free(answer.body);
-        return NULL;
-    }
-    if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type) == MHD_YES &&
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
-        (answer.kind == NULL || answer.kind->challenge_field == NULL ||
-         MHD_add_response_header(response, answer.kind->challenge_field, answer.kind->challenge) ==
-             MHD_YES) &&
-        (answer.allow == NULL ||
-         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer.allow) == MHD_YES)) {
-        return response;
-    }
-    MHD_destroy_response(response);
-    return NULL;
-}
-
-/* Owns the answer's body. */
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer)
-{
-    struct MHD_Response *response = make_response(answer);
-
-    if (response == NULL) {
-        return MHD_NO; /* closes the connection */
-    }
-    enum MHD_Result result = MHD_queue_response(connection, answer.status, response);
-    MHD_destroy_response(response);
-    return result;
-}
-
-/* --- Routes --- */
-
-static void forget_report(struct admin *admin)
-{
-    if (admin->report != NULL) {
-        MHD_destroy_response(admin->report); /* those that are still being sent have it, too */
-        admin->report = NULL;
-    }
-}
-
-/*
- * Sends the document of /status. A large one takes the loop's time and, until it has been read,
- * memory: whoever asks within a second of the last gets the same one.
- */
-static enum MHD_Result send_report(struct admin *admin, struct MHD_Connection *connection)
-{
-    if (admin->report == NULL) {
-        struct report_service service = {0};
-        const struct limiter *limiter = NULL;
-        uint64_t now_ns = 0;
-        size_t bytes = 0;
-
-        admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
-        char *body = report_status(&service, limiter, now_ns, &bytes);
-        admin->report = make_response(make_json(MHD_HTTP_OK, body, bytes));
-        admin->report_until_ns = admin->now_ns + (bytes >= LARGE_BYTES ? LARGE_NS : 0);
-    }
-    if (admin->report == NULL) {
-        return MHD_NO;
-    }
-    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, admin->report);
-    if (admin->now_ns >= admin->report_until_ns) {
-        forget_report(admin);
-    }
-    return result;
-}
-
-/*
- * Decodes the percent signs of TEXT, once, and writes what limiter keys look like: lower case.
- * Returns false where TEXT is not well formed or longer than any key.
- */
-static bool read_host(const char *text, size_t bytes, char ret_host[static RULES_HOST_MAX])
-{
-    char decoded[3 * RULES_HOST_MAX];
-    size_t length;
-
-    if (bytes >= sizeof decoded || !percent_decode(text, bytes, decoded, &length) ||
-        length >= RULES_HOST_MAX || memchr(decoded, '\0', length) != NULL) {
-        return false;
-    }
-    for (size_t i = 0; i <= length; i++) {
-        bool upper = decoded[i] >= 'A' && decoded[i] <= 'Z';
-        ret_host[i] = upper ? (char)(decoded[i] + ('a' - 'A')) : decoded[i];
-    }
-    return true;
-}
-
-static struct answer answer_host(const struct report_service *service,
-                                 const struct limiter *limiter, uint64_t now_ns, const char *text,
-                                 size_t bytes)
-{
-    char host[RULES_HOST_MAX];
-    char detail[DETAIL_MAX];
-
-    if (!read_host(text, bytes, host)) {
-        return make_problem(PROBLEM_BAD_TARGET,
-                            "HOST in /hosts/HOST is not well formed: expected a host as /status "
-                            "names it, percent-encoded where needed",
-                            NULL);
-    }
-    const struct limiter_host *found = limiter_find(limiter, host);
-
-    if (found == NULL) {
-        (void)snprintf(detail, sizeof detail,
-                       "no host \"%s\" is known: expected one that was asked for, as /status "
-                       "names it",
-                       host);
-        return make_problem(PROBLEM_NOT_FOUND, detail, host);
-    }
-    size_t body_bytes = 0;
-    char *body = report_host(service, found, now_ns, &body_bytes);
-
-    return make_json(MHD_HTTP_OK, body, body_bytes);
-}
-
-static struct answer answer_ready(const struct report_service *service)
-{
-    switch (service->state) {
-    case REPORT_OK:
-        return make_state(MHD_HTTP_OK, "ready");
-    case REPORT_STARTING:
-        return make_state(MHD_HTTP_SERVICE_UNAVAILABLE, "starting");
-    case REPORT_DRAINING:
-        return make_state(MHD_HTTP_SERVICE_UNAVAILABLE, "draining");
-    }
-    assert(false);
-    return make_state(MHD_HTTP_SERVICE_UNAVAILABLE, "unknown");
-}
-
-static struct answer route(struct admin *admin, const struct admin_gate_target *target)
-{
-    static const char hosts[] = "/hosts/";
-    struct report_service service = {0};
-    const struct limiter *limiter = NULL;
-    uint64_t now_ns = 0;
-    size_t prefix = sizeof hosts - 1;
-    size_t rest = target->path_bytes > prefix ? target->path_bytes - prefix : 0;
-
-    if (admin_gate_is(target, "/healthz")) {
-        return make_state(MHD_HTTP_OK, "ok");
-    }
-    if (admin_gate_is(target, ADMIN_GATE_QUIT)) {
-        return make_state(MHD_HTTP_OK, "draining");
-    }
-    admin->source.describe(admin->source.context, &service, &limiter, &now_ns);
-    if (admin_gate_is(target, "/readyz")) {
-        return answer_ready(&service);
-    }
-    if (rest > 0 && memcmp(target->path, hosts, prefix) == 0 &&
-        memchr(target->path + prefix, '/', rest) == NULL) {
-        return answer_host(&service, limiter, now_ns, target->path + prefix, rest);
-    }
-    return make_problem(PROBLEM_NOT_FOUND, "no such route on the admin port: expected " ROUTES,
-                        NULL);
-}
 
 /* --- Checks --- */
 
@@ -312,7 +96,9 @@ static enum problem check_request(const struct admin *admin, struct MHD_Connecti
                                       .fields = fields.at,
                                       .count = fields.count};
     const struct secrets *secrets =
-        admin->source.secrets != NULL ? admin->source.secrets(admin->source.context) : NULL;
+        admin->answers.source.secrets != NULL
+            ? admin->answers.source.secrets(admin->answers.source.context)
+            : NULL;
     enum problem problem = headers_check_request(&request, NULL, &facts, ret_detail);
 
     if (problem == PROBLEM_NONE) {
@@ -384,11 +170,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
         request->begun = true;
         if (problem != PROBLEM_NONE) {
-            struct answer answer = make_problem(problem, detail, NULL);
-            if (problem == PROBLEM_METHOD_NOT_ALLOWED) {
-                answer.allow = admin_gate_allow(&target);
-            }
-            return send_answer(connection, answer);
+            return admin_answer_problem(
+                connection, problem, detail,
+                problem == PROBLEM_METHOD_NOT_ALLOWED ? admin_gate_allow(&target) : NULL);
         }
         if (!has_body || quits) {
             return MHD_YES; /* answered when it is complete, the connection stays open */
@@ -399,10 +183,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         *upload_bytes = 0;
         return request->body_bytes <= BODY_MAX ? MHD_YES : MHD_NO;
     }
-    if (admin_gate_is(&target, "/status")) {
-        return send_report(admin, connection);
-    }
-    enum MHD_Result result = send_answer(connection, route(admin, &target));
+    enum MHD_Result result =
+        admin_answer_request(&admin->answers, connection, &target, admin->now_ns);
 
     if (quits) {
         admin->asked_to_quit = true;
@@ -488,7 +270,7 @@ struct admin *admin_create(uv_loop_t *loop, const struct admin_source *source,
     if (admin == NULL) {
         return NULL;
     }
-    admin->source = *source;
+    admin->answers.source = *source;
     admin->clients_max = connections_max;
     admin->now_ns = now_ns;
     admin->poll.data = admin;
@@ -518,7 +300,7 @@ void admin_destroy(struct admin *admin)
     if (admin == NULL) {
         return;
     }
-    forget_report(admin);
+    admin_answers_forget(&admin->answers, UINT64_MAX);
     /* The loop lets go of the descriptor before the daemon closes it. */
     uv_poll_stop(&admin->poll);
     MHD_stop_daemon(admin->daemon);
@@ -574,9 +356,7 @@ bool admin_run(struct admin *admin, uint64_t now_ns)
            now_ns >= client->since_ns + REQUEST_NS) {
         cut(admin, client);
     }
-    if (now_ns >= admin->report_until_ns) {
-        forget_report(admin);
-    }
+    admin_answers_forget(&admin->answers, now_ns);
     if (!admin->ready) {
         return false;
     }
@@ -592,9 +372,9 @@ uint64_t admin_next_ns(const struct admin *admin)
 {
     const struct admin_client *client = TAILQ_FIRST(&admin->oldest);
     uint64_t due_ns = client != NULL ? client->since_ns + REQUEST_NS : UINT64_MAX;
+    uint64_t answers_ns = admin_answers_next_ns(&admin->answers);
 
-    return admin->report != NULL && admin->report_until_ns < due_ns ? admin->report_until_ns
-                                                                    : due_ns;
+    return answers_ns < due_ns ? answers_ns : due_ns;
 }
 
 bool admin_asked_to_quit(const struct admin *admin)

@@ -55,8 +55,7 @@ static void destroy(struct fetch *fetch)
     tls_profile_release(fetch->tls);
     fields_finish(&fetch->head);
     fields_finish(&fetch->tail);
-    free(fetch->request_fields);
-    free(fetch->request_text);
+    field_list_finish(&fetch->request_fields);
     free(fetch);
 }
 
@@ -75,9 +74,6 @@ static void clear(struct fetch *fetch)
     fetch->head = kept.head;
     fetch->tail = kept.tail;
     fetch->request_fields = kept.request_fields;
-    fetch->request_fields_capacity = kept.request_fields_capacity;
-    fetch->request_text = kept.request_text;
-    fetch->request_text_capacity = kept.request_text_capacity;
     fetch->fd = -1;
     fetch->error[0] = '\0';
 }

@@ -340,93 +340,6 @@ bool transfer_set_template(struct fetch *fetch)
 
 /* --- one request --- */
 
-struct field_writer {
-    struct fetch *fetch;
-    char *end;
-    size_t count;
-};
-
-static void write_field(struct field_writer *writer, const char *name, size_t name_bytes,
-                        const char *value, size_t value_bytes)
-{
-    struct curl_slist *node = &writer->fetch->request_fields[writer->count++];
-    node->data = writer->end;
-    node->next = node + 1;
-    memcpy(writer->end, name, name_bytes);
-    writer->end += name_bytes;
-    if (value_bytes == 0) {
-        *writer->end++ = ';'; /* how libcurl is told to send a field without a value */
-    } else {
-        *writer->end++ = ':';
-        *writer->end++ = ' ';
-        memcpy(writer->end, value, value_bytes);
-        writer->end += value_bytes;
-    }
-    *writer->end++ = '\0';
-}
-
-/* A field that libcurl must not send of its own accord. */
-static void suppress_field(struct field_writer *writer, const char *name_and_colon)
-{
-    struct curl_slist *node = &writer->fetch->request_fields[writer->count++];
-    size_t bytes = strlen(name_and_colon) + 1;
-    node->data = writer->end;
-    node->next = node + 1;
-    memcpy(writer->end, name_and_colon, bytes);
-    writer->end += bytes;
-}
-
-static bool make_field_room(struct fetch *fetch, const struct fetch_request *request)
-{
-    size_t nodes = request->field_count + 4;
-    size_t bytes = strlen(request->origin->authority) + 128;
-    for (size_t i = 0; i < request->field_count; i++) {
-        bytes += request->fields[i].name_bytes + request->fields[i].value_bytes + 4;
-    }
-    if (nodes > fetch->request_fields_capacity) {
-        free(fetch->request_fields);
-        fetch->request_fields = malloc(nodes * sizeof *fetch->request_fields);
-        fetch->request_fields_capacity = fetch->request_fields != NULL ? nodes : 0;
-    }
-    if (bytes > fetch->request_text_capacity) {
-        free(fetch->request_text);
-        fetch->request_text = malloc(bytes);
-        fetch->request_text_capacity = fetch->request_text != NULL ? bytes : 0;
-    }
-    return fetch->request_fields != NULL && fetch->request_text != NULL;
-}
-
-/* The request's header fields as a list for libcurl, in two allocations that are used again. */
-static bool write_fields(struct fetch *fetch, const struct fetch_request *request)
-{
-    bool accept = false;
-    if (!make_field_room(fetch, request)) {
-        return false;
-    }
-    struct field_writer writer = {fetch, fetch->request_text, 0};
-    write_field(&writer, "Host", 4, request->origin->authority, strlen(request->origin->authority));
-    for (size_t i = 0; i < request->field_count; i++) {
-        const struct header *field = &request->fields[i];
-        accept = accept || headers_is(field, "Accept");
-        write_field(&writer, field->name, field->name_bytes, field->value, field->value_bytes);
-    }
-    if (!accept) {
-        suppress_field(&writer, "Accept:");
-    }
-    if (request->body == FETCH_BODY_CHUNKED) {
-        write_field(&writer, "Transfer-Encoding", 17, "chunked", 7);
-        suppress_field(&writer, "Expect:");
-    } else if (request->body == FETCH_BODY_LENGTH) {
-        char digits[24];
-        int bytes =
-            snprintf(digits, sizeof digits, "%llu", (unsigned long long)request->body_bytes);
-        write_field(&writer, "Content-Length", 14, digits, (size_t)bytes);
-        suppress_field(&writer, "Expect:");
-    }
-    fetch->request_fields[writer.count - 1].next = NULL;
-    return true;
-}
-
 static bool is_idempotent(const char *method)
 {
     static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
@@ -444,7 +357,7 @@ bool transfer_prepare(struct fetch *fetch, const struct fetch_request *request)
     bool head = strcmp(request->method, "HEAD") == 0;
     bool upload = request->body == FETCH_BODY_CHUNKED ||
                   (request->body == FETCH_BODY_LENGTH && request->body_bytes > 0);
-    bool good = write_fields(fetch, request);
+    bool good = field_list_write(&fetch->request_fields, request);
 
     fetch->resendable = !upload && is_idempotent(request->method);
     fetch->upload_over = !upload;
@@ -452,7 +365,7 @@ bool transfer_prepare(struct fetch *fetch, const struct fetch_request *request)
     fetch->is_spent = request->body == FETCH_BODY_CHUNKED;
     SET(CURLOPT_URL, request->origin->url);
     SET(CURLOPT_REQUEST_TARGET, request->path);
-    SET(CURLOPT_HTTPHEADER, fetch->request_fields);
+    SET(CURLOPT_HTTPHEADER, fetch->request_fields.nodes);
     SET(CURLOPT_HTTPGET, 1L); /* back from whatever the handle did last */
     SET(CURLOPT_NOBODY, head ? 1L : 0L);
     SET(CURLOPT_UPLOAD, upload ? 1L : 0L);

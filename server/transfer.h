@@ -7,6 +7,7 @@
 
 #include "api/fields.h"
 #include "server/fetch.h"
+#include "server/field_list.h"
 #include "server/tls.h"
 
 #include <curl/curl.h>
@@ -67,10 +68,7 @@ struct fetch {
     struct fields tail; /* the answer's trailers */
 
     CURL *easy;
-    struct curl_slist *request_fields; /* an array of nodes, linked in its order */
-    size_t request_fields_capacity;
-    char *request_text; /* what the nodes point into */
-    size_t request_text_capacity;
+    struct field_list request_fields;
     struct curl_slist *request_trailers;
     struct curl_slist stand_in;
     char stand_in_text[40];
