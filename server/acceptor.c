@@ -129,10 +129,17 @@ struct acceptor *acceptor_create(uv_loop_t *loop, const struct config_listen *wh
     int fd = acceptor == NULL      ? -1
              : where->path != NULL ? open_unix(acceptor, where->path, socket_mode, &step)
                                    : open_listener(where, socket_bytes, &step);
-    if (fd < 0 || uv_poll_init(loop, &acceptor->poll, fd) < 0) {
-        snprintf(error, size, "%s: %s%s%s", where->text, step, errno != 0 ? ": " : "",
-                 errno != 0 ? strerror(errno) : "");
+    int reason = errno;
+    int polls = fd >= 0 ? uv_poll_init(loop, &acceptor->poll, fd) : 0;
+    if (fd < 0 || polls < 0) {
+        if (polls < 0) {
+            step = "cannot be polled";
+            reason = -polls; /* on Unix libuv's errors are the system's */
+        }
+        snprintf(error, size, "%s: %s%s%s", where->text, step, reason != 0 ? ": " : "",
+                 reason != 0 ? strerror(reason) : "");
         if (fd >= 0) {
+            acceptor_remove_file(acceptor);
             close(fd);
         }
         if (acceptor != NULL) {

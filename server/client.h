@@ -75,7 +75,7 @@ void frontend_mark_dirty(struct room *room);
 /* CLIENT is between two requests, or no longer. */
 void frontend_set_idle(struct client *client, bool idle);
 
-/* libmicrohttpd's callbacks; the first argument is the frontend. */
+/* libmicrohttpd's callbacks; CONTEXT is the frontend, but NULL for client_on_unescape(). */
 void *client_on_target(void *context, const char *target, struct MHD_Connection *connection);
 size_t client_on_unescape(void *context, struct MHD_Connection *connection, char *text);
 enum MHD_Result client_on_request(void *context, struct MHD_Connection *connection, const char *url,

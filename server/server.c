@@ -55,6 +55,10 @@ static void tell_manager_of_drain(struct server *server)
 static void reload(struct server *server)
 {
     char state[64];
+    if (server->drain_ns > 0) { /* to the manager it is stopping, and nothing else */
+        server_reload_config(server);
+        return;
+    }
     snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, server->now_ns / 1000);
     tell_manager(server, state);
     server_reload_config(server);

@@ -28,8 +28,8 @@ bool server_check(const struct config *config);
 struct server *server_create(struct config *config, const struct server_reload *reload);
 
 /*
- * Serves until it is told to stop by a signal and has drained. Returns the exit status: 0, or 3
- * where the time to drain ran out.
+ * Serves until it is told to stop, by a signal or at the admin port, and has drained. Returns the
+ * exit status: 0, or 3 where the time to drain ran out or a second signal came.
  */
 int server_run(struct server *server);
 

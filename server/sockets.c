@@ -340,18 +340,23 @@ static int open_socket(const struct sockets *sockets, int family)
     return fd;
 }
 
+/* Makes room for one more connection of POOL's host, and opens a socket for it. */
+static int open_within_limit(struct sockets *sockets, struct socket_pool *pool, int family)
+{
+    sockets_trim(pool, limiter_host_limit(pool->host) - 1);
+    int fd = open_socket(sockets, family);
+    if (fd >= 0 && find(sockets, fd) != NULL) {
+        forget(find(sockets, fd)); /* libcurl closed it without a word */
+    }
+    return fd;
+}
+
 int sockets_open(struct sockets *sockets, struct socket_pool *pool, int family, int *holder)
 {
     let_go(sockets, holder);
-    uint32_t limit = limiter_host_limit(pool->host);
-    sockets_trim(pool, limit - 1);
-
-    int fd = open_socket(sockets, family);
+    int fd = open_within_limit(sockets, pool, family);
     if (fd < 0) {
         return -1;
-    }
-    if (find(sockets, fd) != NULL) {
-        forget(find(sockets, fd));
     }
     struct socket *socket = calloc(1, sizeof *socket);
     if (socket == NULL || !grow(sockets, fd) ||
@@ -390,13 +395,9 @@ static void drop_unsent(int fd)
 
 int sockets_open_tunnel(struct sockets *sockets, struct socket_pool *pool, int family)
 {
-    sockets_trim(pool, limiter_host_limit(pool->host) - 1);
-    int fd = open_socket(sockets, family);
+    int fd = open_within_limit(sockets, pool, family);
     if (fd < 0) {
         return -1;
-    }
-    if (find(sockets, fd) != NULL) {
-        forget(find(sockets, fd)); /* libcurl closed it without a word */
     }
     pool->open++;
     sockets->count++;

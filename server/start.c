@@ -35,6 +35,7 @@ static void describe(void *context, struct report_service *ret_service,
     struct tunnels_counts tunnels = tunnels_counts(server->tunnels);
     struct door_counts door = door_counts(guard_door(server->guard));
     struct auth_counts auth = auth_counts(guard_auth(server->guard));
+    uint64_t head_bytes = server->config->header_bytes;
     *ret_service = (struct report_service){
         .version = WEIR_VERSION,
         .state = server->drain_ns > 0 ? REPORT_DRAINING
@@ -44,14 +45,25 @@ static void describe(void *context, struct report_service *ret_service,
         .config_generation = server->generation,
         .client_connections = door.connections,
         .client_connections_limit = door.connections_limit,
-        .door = {door.clients, door.largest, door.client_limit, door.local_client_limit,
-                 door.full_total, door.refused_total},
-        .buffers = {counts.buffers.bytes, counts.buffers.limit, counts.buffers.peak_bytes,
-                    counts.buffers.scarce_total, counts.buffers_full_total,
-                    (uint64_t)door.connections * server->config->header_bytes,
-                    (uint64_t)door.connections_limit * server->config->header_bytes},
-        .auth = {auth_is_on(guard_auth(server->guard)), auth.checking, auth.waiting,
-                 auth.checks_total, auth.refused_total, auth.busy_total},
+        .door = {.clients = door.clients,
+                 .largest = door.largest,
+                 .client_limit = door.client_limit,
+                 .local_client_limit = door.local_client_limit,
+                 .full_total = door.full_total,
+                 .client_full_total = door.refused_total},
+        .buffers = {.bytes = counts.buffers.bytes,
+                    .limit_bytes = counts.buffers.limit,
+                    .peak_bytes = counts.buffers.peak_bytes,
+                    .scarce_total = counts.buffers.scarce_total,
+                    .full_total = counts.buffers_full_total,
+                    .head_bytes = door.connections * head_bytes,
+                    .head_limit_bytes = door.connections_limit * head_bytes},
+        .auth = {.clients = auth_is_on(guard_auth(server->guard)),
+                 .checking = auth.checking,
+                 .waiting = auth.waiting,
+                 .checks_total = auth.checks_total,
+                 .refused_total = auth.refused_total,
+                 .busy_total = auth.busy_total},
         .upstream_connections = sockets_count(fetcher_sockets(server->fetcher)),
         .requests_total = counts.requests_total + tunnels.requests_total,
         .bytes_in_total = counts.bytes_in_total + tunnels.bytes_in_total,
@@ -184,6 +196,7 @@ static bool listen_all(struct server *server)
     char error[256];
     server->acceptors = calloc(config->listen_count, sizeof *server->acceptors);
     if (server->acceptors == NULL) {
+        fprintf(stderr, "weir: out of memory\n");
         return false;
     }
     for (size_t i = 0; i < config->listen_count; i++) {
