@@ -1,6 +1,7 @@
 """A raw-socket HTTP client: it sends exactly the bytes that a test gives it and reads answers with
 a strict parser, so that what a lenient library would forgive is seen."""
 
+import json
 import re
 import select
 import socket
@@ -11,6 +12,9 @@ from waiting import DEADLINE_S
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-9][0-9][0-9]) [^\x00-\x08\x0a-\x1f\x7f]*\Z")
+
+FORMS = ["fetch", "forward"]  # of a request
+BLOCK = bytes(range(256)) * 256  # what long bodies are made of
 
 
 class BadAnswer(AssertionError):
@@ -66,6 +70,19 @@ def request_bytes(method, target, headers=(), body=None, host="weir.test", versi
 
 def chunk(data):
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def assert_problem(answer, status, word, error=None):
+    """ANSWER is the problem WORD, whole; ERROR is the word that Proxy-Status has for it, if another."""
+    assert answer is not None, "the connection was closed without an answer"
+    assert answer.complete, answer
+    assert answer.get("Content-Type") == "application/problem+json", answer
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"].rpartition(":")[2]) == (status, word), problem
+    assert problem["status"] == status, problem
+    assert answer.get("Proxy-Status").startswith(f"weir; error={error or word}; details="), answer
+    assert answer.get("Server-Timing") and answer.get("X-Request-Id"), answer
+    assert "1.1 weir" in answer.get("Via"), answer
 
 
 class Client:

@@ -8,9 +8,8 @@ import urllib.parse
 import pytest
 
 from client import Client, request_bytes
-from test_limits import in_order
 from waiting import DEADLINE_S, wait_until
-from weir import limited
+from weir import in_order, limited
 
 CONNECTIONS = 64  # that the admin port has at once
 QUIT = "/quitquitquit"

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from client import Client, chunk, fetch_target
+from client import FORMS, Client, chunk, fetch_target
 from waiting import DEADLINE_S, wait_until
 from weir import BINARY, environment, limited, run_weir
 
@@ -24,7 +24,6 @@ CI = "ci:$2b$04$abcdefghijklmnopqrstuuwoxBKLAPTpYmOCraVPmN0lNh6KVWefO"
 SLOW = ("slow:$6$rounds=9000000$abcdefgh$"
         "tG9PLEvBQbN2KBBL7rbzXhYAGUiDmYSY/rqfHOoTyEH9gAxWrzdYlqSRq2xYZXFPcuYXa4ZVWjEwRERiLs9AQ/")
 READ, OPERATE = "reader-0123456789abcdef", "operator-0123456789abcdef"
-FORMS = ["fetch", "forward"]
 
 
 def basic(name, password):

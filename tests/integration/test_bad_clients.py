@@ -6,8 +6,7 @@ import socket
 
 import pytest
 
-from client import fetch_target, request_bytes, target_for
-from test_limits import FORMS
+from client import FORMS, fetch_target, request_bytes, target_for
 from waiting import DEADLINE_S, wait_until
 from weir import limited
 

@@ -5,18 +5,13 @@ import zlib
 
 import pytest
 
-from client import chunk, fetch_target
-from test_limits import FORMS, in_order
-from waiting import wait_until
-from weir import limited
+from client import BLOCK, FORMS, chunk, fetch_target
+from waiting import wait_still
+from weir import SMALL_QUARANTINE, in_order, limited
 
 BIG_BYTES = 100_000_000
-BLOCK = bytes(range(256)) * 256
 BLOCKS = BIG_BYTES // len(BLOCK)
 GROWTH_KIB = 60_000  # AddressSanitizer's own share included; far below the body's 97,656
-
-# Freed memory that AddressSanitizer keeps back would count as growth.
-SMALL_QUARANTINE = {"ASAN_OPTIONS": "exitcode=99:quarantine_size_mb=8"}
 
 
 def checksum_of_big():
@@ -137,22 +132,6 @@ def test_answers_on_a_used_connection_are_whole_for_a_late_reader(weir, upstream
         wait_still(lambda: sent[0], weir, rounds=5)
         assert sum(len(piece) for piece in client.body_pieces("GET", answer)) == 200 * len(BLOCK)
         client.close()
-
-
-def wait_still(value, weir, rounds=30):
-    """Waits until VALUE() has stayed the same over ROUNDS answers of the admin port, each of which
-    the service gives after it has done what its sockets were ready for."""
-    last, same = None, 0
-
-    def still():
-        nonlocal last, same
-        weir.status()
-        now = value()
-        same = same + 1 if now == last else 0
-        last = now
-        return same >= rounds
-
-    wait_until(still, lambda: f"it rests, and not at {last}")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

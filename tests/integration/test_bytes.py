@@ -6,11 +6,10 @@ import threading
 
 import pytest
 
-from client import chunk, fetch_target, request_bytes, target_for
-from test_limits import FORMS, in_order
+from client import FORMS, chunk, fetch_target, request_bytes, target_for
 from upstream import answer_bytes
 from waiting import DEADLINE_S
-from weir import limited
+from weir import in_order, limited
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "QUERY", "purge",
            "M-SEARCH", "x!#$%&'*+.^_`|~1"]

@@ -7,9 +7,8 @@ import threading
 
 import pytest
 
-from client import fetch_target
+from client import FORMS, fetch_target
 from pki import Authority, server_context
-from test_limits import FORMS
 from upstream import Gone, answer_bytes
 from waiting import wait_until
 from weir import limited

@@ -5,17 +5,13 @@ import socket
 
 import pytest
 
-from client import Client, fetch_target, request_bytes
-from nameserver import Nameserver, can_serve_names
-from test_faults import assert_problem
-from test_limits import FORMS
-from weir import DEFAULT_FLAGS, Weir, can_name_hosts, limited
+from client import FORMS, Client, assert_problem, fetch_target, request_bytes
+from nameserver import Nameserver
+from needs import needs_names, needs_nameserver
+from weir import DEFAULT_FLAGS, Weir, limited
 
 NAMESERVER = "127.0.53.1"
 EVERY_FORM = [*FORMS, "tunnel"]
-needs_names = pytest.mark.skipif(not can_name_hosts(), reason="may not mount an /etc/hosts")
-needs_nameserver = pytest.mark.skipif(not can_name_hosts() or not can_serve_names(NAMESERVER),
-                                      reason="may not serve names")
 
 
 def assert_denied_address(answer):
@@ -286,7 +282,8 @@ def nameserver():
     server.stop()
 
 
-@needs_nameserver
+@needs_names
+@needs_nameserver(NAMESERVER)
 def test_rebinding(start_closed, pair, nameserver):
     """Names whose first answer is good, and whose every later one is not."""
     good, bad = pair
@@ -309,7 +306,8 @@ def test_rebinding(start_closed, pair, nameserver):
     assert not bad.connections
 
 
-@needs_nameserver
+@needs_names
+@needs_nameserver(NAMESERVER)
 def test_rebinding_the_other_way(start_closed, pair, nameserver):
     """Many at once, for names whose answers take turns: whatever is dialled has been checked."""
     good, bad = pair
@@ -325,7 +323,8 @@ def test_rebinding_the_other_way(start_closed, pair, nameserver):
     assert not bad.connections
 
 
-@needs_nameserver
+@needs_names
+@needs_nameserver(NAMESERVER)
 def test_only_the_resolver_looks_names_up(start_weir, new_upstream, nameserver):
     """Also after a request whose client left just when its turn had come, so that libcurl was told
     of an address and never asked for it."""

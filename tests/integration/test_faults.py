@@ -1,16 +1,15 @@
 """Upstreams that refuse, hang, lie and break off: each ends in its problem, and the slot is back."""
 
-import json
 import socket
 import threading
 
 import pytest
 
-from client import Truncated, fetch_target, target_for
-from test_limits import FORMS
-from upstream import answer_bytes
+from client import FORMS, Truncated, assert_problem, fetch_target, target_for
+from needs import needs_names
+from upstream import answer_bytes, script_of
 from waiting import DEADLINE_S, wait_until
-from weir import can_name_hosts, limited
+from weir import assert_next_works, limited
 
 CONFIG = {**limited(1), "timeouts": {"connect": "300ms", "first_byte": "300ms",
                                      "upstream_idle": "300ms"}}
@@ -20,34 +19,6 @@ CONFIG = {**limited(1), "timeouts": {"connect": "300ms", "first_byte": "300ms",
 def weir(shared_weir):
     """A service with short timeouts, whose only slot must come back after each test."""
     return shared_weir
-
-
-def script_of(*pieces, then="close"):
-    """Reads the request, sends PIECES, and then closes, resets, hangs or keeps the connection."""
-    def script(request):
-        request.read_body()
-        for piece in pieces:
-            request.send(piece)
-        if then != "keep":
-            getattr(request, then)()
-    return script
-
-
-def assert_problem(answer, status, word, error=None):
-    assert answer is not None, "the connection was closed without an answer"
-    assert answer.complete
-    assert answer.get("Content-Type") == "application/problem+json"
-    problem = json.loads(answer.body)
-    assert (answer.status, problem["type"].rpartition(":")[2]) == (status, word), problem
-    assert problem["status"] == status
-    assert answer.get("Proxy-Status").startswith(f"weir; error={error or word}; details=")
-    assert answer.get("Server-Timing") and answer.get("X-Request-Id")
-    assert "1.1 weir" in answer.get("Via")
-
-
-def assert_next_works(weir, upstream):
-    upstream.script = None
-    assert weir.fetch(upstream.url("/next")).status == 200
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -73,7 +44,7 @@ def test_a_connection_that_does_not_come_about(weir):
     assert_problem(answer, 504, "connection_timeout")
 
 
-@pytest.mark.skipif(not can_name_hosts(), reason="may not mount an /etc/hosts")
+@needs_names
 def test_an_unresolvable_name(start_weir):
     weir = start_weir(hosts="127.0.0.1 localhost\n")
     assert_problem(weir.fetch("http://name.invalid/"), 502, "dns_error")

@@ -10,13 +10,11 @@ import time
 
 import pytest
 
-from client import chunk, fetch_target
-from test_big import BLOCK, SMALL_QUARANTINE, wait_still
-from test_faults import assert_next_works, assert_problem, script_of
-from test_limits import FORMS, needs_names
-from upstream import Gone
-from waiting import wait_until
-from weir import limited
+from client import BLOCK, FORMS, assert_problem, chunk, fetch_target
+from needs import needs_names
+from upstream import Gone, script_of
+from waiting import wait_asleep, wait_still, wait_until
+from weir import SMALL_QUARANTINE, assert_next_works, limited
 
 CONFIG = {**limited(1), "timeouts": {"first_byte": "300ms", "upstream_idle": "300ms"}}
 GROWTH_KIB = 40_000
@@ -238,20 +236,6 @@ def test_endless_trailers_cut_the_answer(start_weir, upstream, line):
 
 
 # Limits and descriptors.
-
-def wait_asleep(weir, seconds=0.5):
-    """Waits until the service has slept for SECONDS, and asks it nothing meanwhile."""
-    last = [None, time.monotonic()]
-
-    def asleep():
-        with open(f"/proc/{weir.process.pid}/status", encoding="ascii") as file:
-            switches = [line for line in file if "ctxt_switches" in line]
-        if switches != last[0]:
-            last[:] = [switches, time.monotonic()]
-        return time.monotonic() - last[1] >= seconds
-
-    wait_until(asleep, "it sleeps")
-
 
 def test_a_raised_limit_starts_waiters_though_nothing_else_happens(start_weir, held):
     weir = start_weir(limited(1))

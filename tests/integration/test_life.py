@@ -10,11 +10,10 @@ import threading
 import pytest
 
 from client import Client, target_for
-from nameserver import Nameserver, can_serve_names
-from test_hardening import wait_asleep
-from test_limits import in_order
-from waiting import DEADLINE_S, wait_until
-from weir import BINARY, can_name_hosts, limited, run_weir
+from nameserver import Nameserver
+from needs import needs_names, needs_nameserver
+from waiting import DEADLINE_S, wait_asleep, wait_until
+from weir import BINARY, in_order, limited, run_weir
 
 NAMESERVER = "127.0.53.3"
 LOG_KEYS = {"time", "id", "client", "form", "method", "host", "path", "status", "bytes_in", "bytes_out",
@@ -89,7 +88,8 @@ def test_a_drain_that_takes_too_long_ends_with_3(start_weir, held):
         assert answer is None or answer.status >= 500 or not answer.complete
 
 
-@pytest.mark.skipif(not can_name_hosts() or not can_serve_names(NAMESERVER), reason="may not serve names")
+@needs_names
+@needs_nameserver(NAMESERVER)
 def test_what_a_drain_cuts_off_is_logged_also_while_a_name_is_looked_up(start_weir, held):
     """Nothing can interrupt a look-up, and an end that waited for it would come late."""
     nameserver = Nameserver(NAMESERVER)

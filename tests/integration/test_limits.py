@@ -6,24 +6,12 @@ import threading
 
 import pytest
 
+from client import FORMS
+from needs import needs_names
 from waiting import wait_until
-from weir import can_name_hosts, limited
+from weir import in_order, limited
 
-FORMS = ["fetch", "forward"]
 SPELLINGS = ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.000.000.001"]
-
-needs_names = pytest.mark.skipif(not can_name_hosts(), reason="may not mount an /etc/hosts")
-
-
-def in_order(weir, upstream, count, form="fetch"):
-    """COUNT requests, /0 and so on, each sent once the one before is known to the service."""
-    clients = []
-    for number in range(count):
-        clients.append(weir.ask(upstream.url(f"/{number}"), form=FORMS[number % 2] if form == "both"
-                                else form))
-        wait_until(lambda: sum(weir.host(upstream.host)[key] for key in ("active", "queued"))
-                   == len(clients), "the request is known")
-    return clients
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])

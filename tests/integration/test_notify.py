@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from test_limits import in_order
 from waiting import DEADLINE_S
-from weir import limited
+from weir import in_order, limited
 
 
 class Manager:

@@ -3,7 +3,7 @@ of 3. Time is virtual: the test ends the downloads in the order of their ends.""
 
 import heapq
 
-from test_limits import in_order
+from weir import in_order
 
 UNITS = [3, 1, 2, 1, 2, 3, 1, 1, 1]
 

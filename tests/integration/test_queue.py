@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from test_limits import FORMS, in_order
-from weir import limited
+from client import FORMS
+from weir import in_order, limited
 
 
 def assert_overflow(answer, word, status=503, **members):

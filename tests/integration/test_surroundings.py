@@ -10,11 +10,11 @@ import subprocess
 import pytest
 
 from bare import Root
-from client import Client, fetch_target, request_bytes
-from nameserver import Nameserver, can_serve_names
-from test_limits import in_order
+from client import Client, fetch_target
+from nameserver import Nameserver
+from needs import needs_nameserver
 from waiting import DEADLINE_S, wait_until
-from weir import BINARY, environment, limited, waiting_at
+from weir import BINARY, environment, in_order, limited, waiting_at
 
 MIB = 1 << 20
 NAMESERVER = "127.0.53.2"
@@ -239,7 +239,7 @@ def test_without_the_files_of_a_system(start_weir, bare, upstream, tls, new_upst
     assert weir.fetch(f"http://in-hosts.test:{upstream.port}/").status == 200
 
 
-@pytest.mark.skipif(not can_serve_names(NAMESERVER), reason="may not listen on port 53")
+@needs_nameserver(NAMESERVER)
 def test_a_name_server_that_comes_later(start_weir, bare, upstream):
     server = Nameserver(NAMESERVER)
     server.names["later.test"] = ["127.0.0.1"]

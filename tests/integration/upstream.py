@@ -181,6 +181,17 @@ class Request:
         raise Gone
 
 
+def script_of(*pieces, then="close"):
+    """Reads the request, sends PIECES, and then closes, resets, hangs or keeps the connection."""
+    def script(request):
+        request.read_body()
+        for piece in pieces:
+            request.send(piece)
+        if then != "keep":
+            getattr(request, then)()
+    return script
+
+
 class Upstream:
     """
     A listener. `script`, a function of one request, answers in place of the default, which is to

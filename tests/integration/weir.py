@@ -7,7 +7,7 @@ import subprocess
 import threading
 import urllib.parse
 
-from client import Client, request_bytes, target_for
+from client import FORMS, Client, request_bytes, target_for
 from waiting import DEADLINE_S, wait_until
 
 BINARY = os.environ.get("WEIR_BINARY", "")
@@ -19,6 +19,9 @@ SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "exitcode=99:detect_leaks=1:detect_stack_use_after_return=0",
     "UBSAN_OPTIONS": "exitcode=99:print_stacktrace=1",
 }
+
+# Freed memory that AddressSanitizer keeps back would count as growth.
+SMALL_QUARANTINE = {"ASAN_OPTIONS": "exitcode=99:quarantine_size_mb=8"}
 
 # Where a test names hosts: its own /etc/hosts, and no other source of names.
 IN_OWN_NAMES = ("mount --bind {0}/hosts /etc/hosts && mount --bind {0}/nsswitch.conf "
@@ -298,3 +301,23 @@ class Weir:
         assert "Sanitizer" not in stderr and "runtime error" not in stderr, stderr[-8000:]
         assert code == self.expected_exit, f"exit code {code}: {stderr[-3000:]}"
         self.events.records()  # every event is JSON
+
+
+# What a test does with a service and an upstream.
+
+
+def in_order(weir, upstream, count, form="fetch"):
+    """COUNT requests, /0 and so on, each sent once the one before is known to the service."""
+    clients = []
+    for number in range(count):
+        clients.append(weir.ask(upstream.url(f"/{number}"), form=FORMS[number % 2] if form == "both"
+                                else form))
+        wait_until(lambda: sum(weir.host(upstream.host)[key] for key in ("active", "queued"))
+                   == len(clients), "the request is known")
+    return clients
+
+
+def assert_next_works(weir, upstream):
+    upstream.script = None
+    answer = weir.fetch(upstream.url("/next"))
+    assert answer is not None and answer.status == 200, answer
