@@ -1,7 +1,5 @@
 """Fixtures for the tests with real clients: the harness of tests/integration, and a CA."""
 
-import importlib.util
-import os
 import ssl
 import subprocess
 import sys
@@ -10,18 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-INTEGRATION = Path(__file__).parent.parent / "integration"
-sys.path.insert(0, os.path.dirname(__file__))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
 
-# By its path, since both folders have a conftest. It makes the harness importable.
-spec = importlib.util.spec_from_file_location("integration_fixtures", INTEGRATION / "conftest.py")
-fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixtures)
-
-new_upstream = fixtures.new_upstream
-pytest_configure = fixtures.pytest_configure
-start_weir = fixtures.start_weir
-
+from fixtures import new_upstream, pytest_configure, start_weir  # noqa: E402, F401
 from programs import Programs  # noqa: E402
 from site_of_files import Site  # noqa: E402
 

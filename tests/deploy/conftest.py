@@ -1,26 +1,16 @@
 """Fixtures for the tests of the files for deployment: the harness of tests/integration, for what is
 to be seen with the binary, and copies to be spoilt."""
 
-import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-INTEGRATION = Path(__file__).parent.parent / "integration"
-sys.path.insert(0, os.path.dirname(__file__))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
 
-# By its path, since both folders have a conftest. It makes the harness importable.
-spec = importlib.util.spec_from_file_location("integration_fixtures", INTEGRATION / "conftest.py")
-fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixtures)
-
-new_upstream = fixtures.new_upstream
-pytest_configure = fixtures.pytest_configure
-start_weir = fixtures.start_weir
-
+from fixtures import new_upstream, pytest_configure, start_weir  # noqa: E402, F401
 from tools import KUBERNETES, POD_NAMES, pod_of, shipped  # noqa: E402
 
 

@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(Path(__file__).parent), str(TESTS / "integration")]
 
 from container import IMAGE, Container, podman  # noqa: E402
-from upstream import Upstream  # noqa: E402
+from fixtures import new_upstream  # noqa: E402, F401
 
 
 def pytest_configure():
@@ -64,17 +64,3 @@ def start(tmp_path):
         finally:
             container.remove()
     assert not errors, errors
-
-
-@pytest.fixture
-def new_upstream():
-    """Starts upstreams."""
-    started = []
-
-    def start(**how):
-        started.append(Upstream(**how))
-        return started[-1]
-
-    yield start
-    for upstream in started:
-        upstream.stop()

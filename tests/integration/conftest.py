@@ -10,34 +10,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from upstream import Upstream  # noqa: E402
-from weir import BINARY, Weir  # noqa: E402
-
-
-def pytest_configure():
-    if not BINARY or not os.access(BINARY, os.X_OK):
-        pytest.exit("WEIR_BINARY names no program", returncode=2)
-
-
-@pytest.fixture
-def start_weir(tmp_path):
-    """Starts services; each is asserted to end well."""
-    started = []
-
-    def start(config=None, **how):
-        directory = tmp_path / f"weir{len(started)}"
-        directory.mkdir()
-        started.append(Weir(directory, config, **how))
-        return started[-1]
-
-    yield start
-    errors = []
-    for weir in started:
-        try:
-            weir.stop()
-        except AssertionError as error:
-            errors.append(error)
-    assert not errors, errors
+from fixtures import new_upstream, pytest_configure, start_weir  # noqa: E402, F401
+from weir import Weir  # noqa: E402
 
 
 @pytest.fixture
@@ -81,20 +55,6 @@ def shared_weir(shared, request):
     except (AssertionError, OSError):
         shared.stop()
         raise
-
-
-@pytest.fixture
-def new_upstream():
-    """Starts upstreams."""
-    started = []
-
-    def start(**how):
-        started.append(Upstream(**how))
-        return started[-1]
-
-    yield start
-    for upstream in started:
-        upstream.stop()
 
 
 @pytest.fixture
