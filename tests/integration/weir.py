@@ -23,14 +23,6 @@ SANITIZER_OPTIONS = {
 # Freed memory that AddressSanitizer keeps back would count as growth.
 SMALL_QUARANTINE = {"ASAN_OPTIONS": "exitcode=99:quarantine_size_mb=8"}
 
-# Where a test names hosts: its own /etc/hosts, and no other source of names.
-IN_OWN_NAMES = ("mount --bind {0}/hosts /etc/hosts && mount --bind {0}/nsswitch.conf "
-                "/etc/nsswitch.conf && exec \"$0\" \"$@\"")
-
-# Where a test is the name server itself.
-BY_OWN_NAMESERVER = ("mount --bind {0}/resolv.conf /etc/resolv.conf && mount --bind {0}/nsswitch.conf "
-                     "/etc/nsswitch.conf && exec \"$0\" \"$@\"")
-
 
 def can_name_hosts():
     """Whether this user may give a process an /etc/hosts of its own."""
@@ -39,6 +31,27 @@ def can_name_hosts():
                               capture_output=True, check=False).returncode == 0
     except OSError:
         return False
+
+
+def in_own_names(command, directory, hosts=None, nameserver=None):
+    """COMMAND, run with files of the test's own over the system's: the only names are those of HOSTS,
+    the text of an /etc/hosts, and then those of the name server at NAMESERVER, an address. With
+    neither it is as it was."""
+    sources = []
+    files = {}
+    if hosts is not None:
+        sources.append("files")
+        files["hosts"] = hosts
+    if nameserver is not None:
+        sources.append("dns")
+        files["resolv.conf"] = f"nameserver {nameserver}\n"
+    if not sources:
+        return command
+    files["nsswitch.conf"] = f"hosts: {' '.join(sources)}\n"
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    mounts = [f"mount --bind {directory}/{name} /etc/{name}" for name in files]
+    return ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$0" "$@"']), *command]
 
 
 def environment(extra=None):
@@ -138,15 +151,7 @@ class Weir:
         command = [BINARY, "--config", str(self.config_file), *defaults, *flags]
         if root is not None:
             command = root.command("--config", "/weir.json", *defaults, *flags)
-        if hosts is not None:
-            (directory / "hosts").write_text(hosts)
-            (directory / "nsswitch.conf").write_text("hosts: files\n")
-            command = ["unshare", "--mount", "sh", "-c", IN_OWN_NAMES.format(directory), *command]
-        if nameserver is not None:
-            (directory / "resolv.conf").write_text(f"nameserver {nameserver}\n")
-            (directory / "nsswitch.conf").write_text("hosts: dns\n")
-            command = ["unshare", "--mount", "sh", "-c", BY_OWN_NAMESERVER.format(directory), *command]
-        self._run(command, environment(env), prepare)
+        self._run(in_own_names(command, directory, hosts, nameserver), environment(env), prepare)
 
     def _run(self, command, env, prepare=None):
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
