@@ -49,12 +49,7 @@ class Container(Weir):
     it; without one nothing is."""
 
     def __init__(self, directory, flags=(), config=None, variables=VARIABLES, options=()):
-        self.directory = directory
-        self.config_file = directory / "weir.json"
-        self.clients = []
-        self.admin_headers = []
-        self.expected_exit = 0
-        self.told_to_end = False
+        self._set_up(directory, directory / "weir.json")
         self.name = f"weir-test-{os.getpid()}-{directory.name}"
         if config is not None:
             self.write_config(config)

@@ -141,17 +141,21 @@ class Weir:
 
     def __init__(self, directory, config=None, flags=(), env=None, hosts=None, prepare=None,
                  defaults=DEFAULT_FLAGS, nameserver=None, root=None):
-        self.directory = directory
-        self.config_file = (directory if root is None else root.path) / "weir.json"
-        self.clients = []
-        self.admin_headers = []  # of every request to the admin port
-        self.expected_exit = 0
-        self.told_to_end = False
+        self._set_up(directory, (directory if root is None else root.path) / "weir.json")
         self.write_config(config or {})
         command = [BINARY, "--config", str(self.config_file), *defaults, *flags]
         if root is not None:
             command = root.command("--config", "/weir.json", *defaults, *flags)
         self._run(in_own_names(command, directory, hosts, nameserver), environment(env), prepare)
+
+    def _set_up(self, directory, config_file):
+        """The state before anything runs, whatever is run."""
+        self.directory = directory
+        self.config_file = config_file
+        self.clients = []
+        self.admin_headers = []  # of every request to the admin port
+        self.expected_exit = 0
+        self.told_to_end = False
 
     def _run(self, command, env, prepare=None):
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
