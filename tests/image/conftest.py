@@ -13,8 +13,9 @@ import pytest
 TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(Path(__file__).parent), str(TESTS / "integration")]
 
-from container import IMAGE, Container, podman  # noqa: E402
+from container import IMAGE, Container  # noqa: E402
 from fixtures import new_upstream  # noqa: E402, F401
+from podman import podman  # noqa: E402
 
 
 def pytest_configure():

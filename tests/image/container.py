@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 
+from podman import podman
 from waiting import DEADLINE_S
 from weir import Weir, environment
 
@@ -20,13 +20,6 @@ HARDENED = ["--pull=never", "--network=host", "--read-only", "--read-only-tmpfs=
 VARIABLES = {"WEIR_ALLOW_PRIVATE": "true"}
 
 CONFIG = "/etc/weir/weir.json"
-
-
-def podman(*arguments, check=True):
-    done = subprocess.run(["podman", *map(str, arguments)], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=3 * DEADLINE_S, check=False)
-    assert done.returncode == 0 or not check, f"podman {arguments}: {done.stderr}"
-    return done
 
 
 def run_options(variables, options):

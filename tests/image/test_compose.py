@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from container import BUILD_IMAGE, VARIABLES, mounted, podman
+from container import BUILD_IMAGE, VARIABLES, mounted
 from pki import Authority, server_context
+from podman import podman
 
 FILE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"

@@ -7,10 +7,11 @@ import signal
 
 import pytest
 
-from container import CONFIG, mounted, podman, run_image
+from container import CONFIG, mounted, run_image
 from nameserver import Nameserver
 from pki import Authority, server_context
 from plain import PlainUpstream, echo, open_tunnel
+from podman import podman
 from waiting import wait_until
 
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"

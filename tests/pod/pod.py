@@ -10,19 +10,13 @@ from pathlib import Path
 import yaml
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "integration"), str(TESTS / "deploy")]
+sys.path[:0] = [str(TESTS / folder) for folder in ("integration", "deploy", "image")]
 
+from podman import podman  # noqa: E402
 from tools import container_of, containers_of, pod_of  # noqa: E402
 from waiting import DEADLINE_S, wait_until  # noqa: E402
 
 UPSTREAM_PORT = 8000
-
-
-def podman(*arguments, check=True):
-    done = subprocess.run(["podman", *map(str, arguments)], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=6 * DEADLINE_S, check=False)
-    assert done.returncode == 0 or not check, f"podman {arguments}: {done.stderr}"
-    return done
 
 
 def set_variable(container, name, value):
