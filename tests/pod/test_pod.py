@@ -14,11 +14,12 @@ def answered(pod, status=200):
 
 
 def test_an_application_beside_its_sidecar(create):
+    """The application asks again and again; how many rounds there are depends on the machine."""
     pod = create("app")
     pod.start_sidecar()
     pod.start_upstream()
     pod.start("app")
-    wait_until(lambda: answered(pod) == AT_ONCE, lambda: f"all are answered: {pod.log('app')}")
+    wait_until(lambda: answered(pod) >= AT_ONCE, lambda: f"all are answered: {pod.log('app')}")
 
     # No other way was open, and at most three went at once.
     interfaces = pod.exec("app", "cat", "/proc/net/dev").stdout
@@ -26,14 +27,14 @@ def test_an_application_beside_its_sidecar(create):
     status = json.loads(pod.exec("app", "curl", "--silent", "http://127.0.0.1:9901/status").stdout)
     assert [host["peak_active"] for host in status["hosts"]] == [LIMIT]
     assert pod.probe("readinessProbe") and pod.probe("livenessProbe")
-    logged = [json.loads(line) for line in pod.log("weir") if line.startswith("{")]
-    assert sum(record.get("outcome") == "ok" for record in logged) == AT_ONCE
 
     # The order in which a cluster ends them. The sample's shell ends when curl has.
     assert pod.end("app") == 0
     assert pod.end("weir") == 0
     requests, peak = pod.end_upstream()
     assert requests % AT_ONCE == 0 and peak == LIMIT
+    logged = [json.loads(line) for line in pod.log("weir") if line.startswith("{")]
+    assert sum(record.get("outcome") == "ok" for record in logged) == requests
 
 
 def test_the_sidecar_may_nothing(create):
