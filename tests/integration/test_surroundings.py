@@ -116,7 +116,11 @@ class Plain:
         config.write_text(json.dumps({**ANY_PORTS, "listen": f"unix:{self.path}"}))
         self.process = subprocess.Popen([BINARY, "--config", str(config), "--allow-private"],
                                         env=environment(), preexec_fn=prepare, **streams)
-        wait_until(self._listens, "it listens")
+        try:
+            wait_until(self._listens, "it listens")
+        except AssertionError:
+            self._kill()
+            raise
 
     def _listens(self):
         assert self.process.poll() is None, "it has ended"
@@ -125,6 +129,12 @@ class Plain:
             return True
         except OSError:
             return False
+
+    def _kill(self):
+        """Where it has not ended by itself."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def fetch(self, url):
         client = Client(self.path)
@@ -138,8 +148,7 @@ class Plain:
         try:
             output, events = self.process.communicate(timeout=DEADLINE_S)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
+            self._kill()
         assert self.process.returncode == 0, events
         return output, events
 
