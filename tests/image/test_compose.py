@@ -47,4 +47,5 @@ def test_the_application_reaches_its_site_through_weir(start, new_upstream, serv
     assert sorted(done.stdout.split("\n")[:-1]) == sorted(
         [f"200 http://example.com/?{number}" for number in range(1, 10)] + ["200 https://example.com/"])
     assert len(plain.requests) == 9 and plain.peak_running <= 3 and len(secure.requests) == 1
+    weir.log.wait(10)
     assert len(weir.log.find(form="forward")) == 9 and len(weir.log.find(form="connect")) == 1

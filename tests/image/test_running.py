@@ -178,7 +178,7 @@ def test_podman_stop_ends_it_without_a_kill(start):
     container.told_to_end = True
     podman("stop", "--time", "20", container.name)
     assert container.wait_exit() == 0
-    assert container.events.find(event="stopped", how="drained")
+    container.events.wait(event="stopped", how="drained")
 
 
 def children_of(pid):

@@ -240,6 +240,7 @@ def test_it_finishes_what_runs_and_waits(start_weir, held):
     for client in clients:
         assert client.read().status == 200
     assert weir.wait_exit() == 0
+    weir.events.wait(event="stopped")
     assert len(weir.events.find(event="draining")) == 1
 
 
