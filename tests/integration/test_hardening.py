@@ -2,7 +2,6 @@
 holds a slot, a connection or memory for longer than it may."""
 
 import resource
-import select
 import signal
 import socket
 import threading
@@ -39,8 +38,7 @@ def drip_of(start, drop):
     def script(request):
         request.read_body()
         request.send(start)
-        poll = select.poll()
-        poll.register(request.connection.socket, select.POLLRDHUP)
+        poll = request.connection.poll()
         while not poll.poll(20):
             request.send(drop)
         raise Gone

@@ -64,6 +64,15 @@ class Connection:
             self.socket = context.wrap_socket(self.socket, server_side=True,
                                               do_handshake_on_connect=False)
 
+    def poll(self):
+        """What tells that the peer has closed it."""
+        poll = select.poll()
+        try:
+            poll.register(self.socket, select.POLLRDHUP)
+        except ValueError:  # the test has ended, and has closed it
+            raise Gone from None
+        return poll
+
     def more(self):
         try:
             data = self.socket.recv(262144)
@@ -167,9 +176,7 @@ class Request:
 
     def hang(self):
         """Does nothing until the peer closes the connection."""
-        poll = select.poll()
-        poll.register(self.connection.socket, select.POLLRDHUP)
-        poll.poll(DEADLINE_S * 1000)
+        self.connection.poll().poll(DEADLINE_S * 1000)
         raise Gone
 
     def close(self):
