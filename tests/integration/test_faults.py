@@ -71,7 +71,7 @@ def test_silence_in_mid_body_cuts_the_answer(weir, upstream, framing):
     answer = weir.fetch(upstream.url("/idle"))
     assert answer.status == 200 and not answer.complete
     upstream.next().wait_cancelled()
-    line = weir.log.wait(outcome="upstream_timeout", path="/idle")
+    line = weir.log.wait(outcome="upstream_timeout", host=upstream.host)
     assert line["status"] == 200
     assert_next_works(weir, upstream)
 
@@ -131,7 +131,8 @@ def test_an_end_in_mid_body_is_seen_by_the_client(weir, upstream, form, then, st
         assert not answer.complete
     else:  # where it broke off before anything was sent on
         assert answer.status == 502 and answer.complete
-    assert weir.log.wait(path="/broken")["outcome"] == "upstream_broke_off" or answer.status == 502
+    line = weir.log.wait(path="/broken", host=upstream.host)
+    assert line["outcome"] == "upstream_broke_off" or answer.status == 502
     assert_next_works(weir, upstream)
 
 
