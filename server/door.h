@@ -16,9 +16,6 @@
 #define DOOR_REMOTE_CLIENT_LIMIT 1000U /* where nothing is configured */
 #define DOOR_ADDRESS_MAX         64    /* of door_print_address() */
 
-/* Where others want to come in: a connection that is idle for less may be just about to ask. */
-#define DOOR_ROOM_NS (UINT64_C(500) * 1000000)
-
 struct door;
 
 struct door_settings {

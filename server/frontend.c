@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define ROOM_CLIENTS 64
+#define ROOM_NS      (UINT64_C(500) * 1000000) /* idle for less: its next request may be on its way */
 
 void frontend_mark_dirty(struct room *room)
 {
@@ -263,7 +264,7 @@ void frontend_make_room(struct frontend *frontend, bool crowded)
     frontend->is_crowded = crowded;
     TAILQ_FOREACH (client, &frontend->idle, in_idle) {
         if (!crowded || frontend->making_room > 0 ||
-            client->idle_since_ns + DOOR_ROOM_NS > frontend->now_ns) {
+            client->idle_since_ns + ROOM_NS > frontend->now_ns) {
             return;
         }
         if (is_silent(client->fd)) {
@@ -289,7 +290,7 @@ uint64_t frontend_next_ns(const struct frontend *frontend)
     const struct client *idle = TAILQ_FIRST(&frontend->idle);
     uint64_t room_ns = UINT64_MAX;
     if (frontend->is_crowded && idle != NULL) {
-        room_ns = idle->idle_since_ns + DOOR_ROOM_NS;
+        room_ns = idle->idle_since_ns + ROOM_NS;
     }
     uint64_t wheel_ns = wheel_next_ns(&frontend->wheel);
     return room_ns < wheel_ns ? room_ns : wheel_ns;

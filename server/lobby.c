@@ -8,7 +8,6 @@
 #include "server/lobby.h"
 
 #include "limiter/wheel.h"
-#include "server/door.h"
 #include "server/wire.h"
 
 #include <assert.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 
 #define LEAST_LOOK_NS (UINT64_C(5) * 1000000)
+#define SILENT_NS     (UINT64_C(2) * 1000000000) /* where others want to come in */
 
 static const char method[8] = "CONNECT ";
 
@@ -179,7 +179,7 @@ bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
     bool part;
     lobby->room_ns = UINT64_MAX;
     TAILQ_FOREACH (seat, &lobby->all, in_all) {
-        uint64_t room_ns = seat->guest.arrived_ns + DOOR_ROOM_NS;
+        uint64_t room_ns = seat->guest.arrived_ns + SILENT_NS;
         if (!crowded || room_ns > now_ns) {
             lobby->room_ns = crowded ? room_ns : UINT64_MAX;
             return false;

@@ -56,7 +56,8 @@ bool lobby_has_guests(const struct lobby *lobby);
 
 /*
  * CROWDED: others want to come in, and cannot. True with the guest that has been there longest
- * without a byte, if that is long enough (DOOR_ROOM_NS): it is to be closed.
+ * without a byte, if that is two seconds: it is to be closed. That is more patience than with those
+ * that are idle between two requests, because few clients try a first request again.
  */
 bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
                      struct lobby_guest *ret_guest);
