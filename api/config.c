@@ -549,7 +549,8 @@ const char *config_help(void)
            "  SIGHUP              read the configuration again, keeping queues and requests\n"
            "POST /quitquitquit on the admin port does what the first SIGTERM does.\n"
            "\n"
-           "Exit status: 0 done, 1 a bad configuration, an address in use or a check that\n"
-           "found no ready service, 2 a bad command line, 3 requests were still running when\n"
-           "the time to finish was over.\n";
+           "Exit status: 0 done, 1 it cannot start (a bad configuration, an address in\n"
+           "use, too little memory, too few open files or threads) or a check found no ready\n"
+           "service, 2 a bad command line, 3 requests were still running when the time to\n"
+           "finish was over.\n";
 }

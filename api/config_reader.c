@@ -55,7 +55,7 @@ static const char *show(const struct config_reader *reader, const json_t *value,
         return buffer;
     case JSON_REAL:
         snprintf(buffer, CONFIG_QUOTED_MAX, "%g", json_real_value(value));
-        if (strpbrk(buffer, ".e") == NULL) { /* 1e3 is not a whole number to JSON */
+        if (strpbrk(buffer, ".e") == NULL) { /* 1e3 is none to jansson */
             memcpy(buffer + strlen(buffer), ".0", 3);
         }
         return buffer;

@@ -140,7 +140,7 @@ static bool read_text(struct config_reader *reader, const struct config_key *key
     return *text != NULL || config_reader_fail_no_memory(reader);
 }
 
-/* Cuts the one line that FILE must be off its end. NULL: good, otherwise the reason. */
+/* Cuts the line end off FILE, which must be one line. NULL: good, otherwise the reason. */
 static const char *cut_line(struct file *file)
 {
     size_t bytes = file->count;

@@ -27,7 +27,7 @@ struct file {
 bool file_read(const char *path, size_t bytes_max, struct file *ret_file,
                char reason[FILE_REASON_MAX]);
 
-/* Wipes what was read, which may be a secret. */
+/* Frees what was read, and wipes it: it may be a secret. */
 void file_finish(struct file *file);
 
 #endif

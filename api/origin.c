@@ -31,7 +31,7 @@
 #define LABEL_MAX_BYTES     63
 #define AUTHORITY_MAX_BYTES (NAME_MAX_BYTES + 7) /* a dot at the end, ":65535" */
 #define TEXT_MAX_BYTES      (8 + AUTHORITY_MAX_BYTES)
-#define HOST_SIZE           (NAME_MAX_BYTES + 1 + 2 + 7) /* brackets, ":65535" with room for its end */
+#define HOST_SIZE           (NAME_MAX_BYTES + 1 + 2 + 7) /* brackets; ":65535" and its end */
 #define URL_SIZE            (HOST_SIZE + 9)
 #define WAYS                4
 

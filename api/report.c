@@ -2,7 +2,7 @@
  * See report.h.
  *
  * There may be ten thousand hosts, and the loop stands still while they are written: so the text is
- * written as it is, number by number. A tree of jansson's would take ten times as long.
+ * written as it is, number by number. A tree of jansson's would take eight times as long.
  */
 #include "api/report.h"
 
@@ -13,7 +13,7 @@
 
 #define FIRST_BYTES 4096
 #define DEPTH_MAX   4
-#define NUMBER_MAX  24 /* of digits, and more than those of 2^64 */
+#define NUMBER_MAX  24 /* more digits than 2^64 has */
 
 static const char *const rejection_names[] = {
     [LIMITER_REJECTED_QUEUE_FULL] = "queue_full",
@@ -61,7 +61,9 @@ static void put_word(struct text *text, const char *word)
 
 static void put_line_end(struct text *text)
 {
-    put(text, "\n      ", 1 + 2 * (size_t)text->depth);
+    static const char spaces[] = "\n        ";
+    assert(2 * (size_t)text->depth < sizeof spaces - 1);
+    put(text, spaces, 1 + 2 * (size_t)text->depth);
 }
 
 /* What comes next is a member, or an element, of the innermost object or list. */

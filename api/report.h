@@ -67,8 +67,9 @@ struct report_service {
 
 /*
  * The whole service: {"version", "uptime_seconds", "state", "config_generation", "connections":
- * {...}, "totals": {...}, "hosts": [...]}, hosts that are in use or connected first. Ends in a
- * newline. *ret_bytes is the length; the caller frees it with free(). NULL when out of memory.
+ * {...}, "buffers": {...}, "auth": {...}, "totals": {...}, "hosts": [...]}, hosts that are in use
+ * or connected first. Ends in a newline. *ret_bytes is the length; the caller frees it with free().
+ * NULL when out of memory.
  */
 char *report_status(const struct report_service *service, const struct limiter *limiter,
                     uint64_t now_ns, size_t *ret_bytes);

@@ -1,5 +1,5 @@
 # Run by `cmake --install`, after CMakeLists.txt has set what it needs: the two files that depend on
-# the prefix, which is known only now. Tried by: tests/deploy/test_install.py, deploy/package-test.
+# the prefix, which is known only now. Tried by: tests/run deploy, deploy/package-test
 #
 #   weir.service  with the paths of this installation
 #   weir.json     the first configuration; one that is there already is kept

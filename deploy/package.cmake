@@ -5,7 +5,7 @@
 #   cpack -G DEB --config build/release/CPackConfig.cmake      ./weir_VERSION_ARCHITECTURE.deb
 #
 # Who packs for others says who they are: -D CPACK_PACKAGE_CONTACT='NAME <ADDRESS>'
-# Tried by: tests/deploy/test_install.py, deploy/package-test
+# Tried by: tests/run deploy, deploy/package-test
 
 include(GNUInstallDirs)
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 #
-# What deploy/run, tests/run and the scripts below tests/ do alike: install what is missing, and
-# build a preset. It is sourced, so that the list of packages and the manner of building stand in
-# one place and a machine on which one of the scripts has run suits the others.
+# What the scripts here, in tests/ and the Dockerfile do alike: install what is missing, build a
+# preset, count tests. It is sourced, so that the list of packages and the manner of building stand in
+# one place and a machine on which one of the scripts has run suits the others. Tried by: .ci/run
 
 STEPS_ROOT="$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)"
 

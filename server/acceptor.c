@@ -212,14 +212,18 @@ static void note_recovery(struct acceptor *acceptor)
     acceptor->exhausted = false;
 }
 
-int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
-                  socklen_t *ret_peer_bytes, uint64_t now_ns)
+void acceptor_wake(struct acceptor *acceptor, uint64_t now_ns)
 {
     if (acceptor->retry_ns > 0 && now_ns >= acceptor->retry_ns) {
         acceptor->retry_ns = 0;
         acceptor->ready = true;
         watch(acceptor);
     }
+}
+
+int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
+                  socklen_t *ret_peer_bytes, uint64_t now_ns)
+{
     while (acceptor->ready && !acceptor->paused && acceptor->retry_ns == 0) {
         int on = 1;
         *ret_peer_bytes = sizeof *ret_peer;

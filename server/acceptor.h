@@ -45,13 +45,16 @@ bool acceptor_place(const struct acceptor *acceptor, struct sockaddr_storage *re
 int acceptor_take(struct acceptor *acceptor, struct sockaddr_storage *ret_peer,
                   socklen_t *ret_peer_bytes, uint64_t now_ns);
 
+/* Ends the rest after open files ran out, where it is over; once a turn. */
+void acceptor_wake(struct acceptor *acceptor, uint64_t now_ns);
+
 /* Whether somebody waits to come in. */
 bool acceptor_is_wanted(const struct acceptor *acceptor);
 
 /* While paused, connections wait in the kernel. */
 void acceptor_pause(struct acceptor *acceptor, bool paused);
 
-/* When to call acceptor_take() again though nothing is ready; UINT64_MAX: no need. */
+/* When to call acceptor_wake() again though nothing is ready; UINT64_MAX: no need. */
 uint64_t acceptor_next_ns(const struct acceptor *acceptor);
 
 #endif

@@ -11,7 +11,9 @@
 #define DETAIL_MAX  512
 #define LARGE_BYTES 65536 /* of a report that is shared */
 #define LARGE_NS    UINT64_C(1000000000)
-#define ROUTES      "GET /status, GET /hosts/HOST, GET /healthz, GET /readyz and POST " ADMIN_GATE_QUIT
+#define ROUTES                                                     \
+    "GET /status, GET /hosts/HOST, GET /healthz, GET /readyz and " \
+    "POST " ADMIN_GATE_QUIT
 
 struct answer {
     unsigned status;

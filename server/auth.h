@@ -25,7 +25,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
-#define AUTH_RUNNING_MAX 2 /* checks at once, of libuv's threads, which look up names too */
+#define AUTH_RUNNING_MAX 2 /* checks at once, of libuv's threads; look-ups leave it as many */
 
 struct auth;
 

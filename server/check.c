@@ -239,19 +239,21 @@ static int ask_and_tell(const struct question *question)
 
 int check_run(const char *url, const struct config *config)
 {
-    struct question question = {.url = curl_url()};
     signal(SIGPIPE, SIG_IGN); /* whoever reads what it says may have left: the status counts */
+    /* Without TLS, whose set-up takes longer than all the rest. */
+    if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK) {
+        return fail_no_memory();
+    }
+    struct question question = {.url = curl_url()};
     int status = question.url == NULL ? fail_no_memory()
                  : url == NULL        ? ask_admin(&config->admin_listen, &question)
                  : strncmp(url, UNIX, sizeof UNIX - 1) == 0
                      ? ask_socket(url + sizeof UNIX - 1, &question)
                      : ask_url(url, &question);
     if (status == 0) {
-        /* Without TLS, whose set-up takes longer than all the rest. */
-        status = curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK ? ask_and_tell(&question)
-                                                                   : fail_no_memory();
-        curl_global_cleanup();
+        status = ask_and_tell(&question);
     }
     question_finish(&question);
+    curl_global_cleanup();
     return status;
 }

@@ -13,8 +13,7 @@
 /*
  * Asks URL, which may be unix: and a path; NULL: the service whose admin port is CONFIG's. Both are
  * as config_read_admin() found them. Says in one line what was seen. Returns the exit status: 0
- * where the answer was good, 1 where it was not or none came, 2 where URL is not one to
- * ask.
+ * where the answer was good, 1 where it was not or none came, 2 where URL is none to ask.
  */
 int check_run(const char *url, const struct config *config);
 

@@ -86,6 +86,7 @@ static bool begin(struct client *client, const struct daemon_line *line)
         return false;
     }
     daemon_read_head(client->connection, line, &fields);
+    client->is_last = fields.is_last;
     struct headers_request request = {
         .method = line->method,
         .http_1_0 = strcmp(line->version, MHD_HTTP_VERSION_1_0) == 0,
@@ -107,7 +108,6 @@ static bool end_upload(struct client *client)
         return false;
     }
     daemon_read_trailers(client->connection, &fields);
-    client->has_trailers = fields.count > 0;
     if (fields.defect != NULL) {
         exchange_abort(client->exchange, problem_kind(PROBLEM_BAD_REQUEST)->word);
     }
@@ -199,7 +199,7 @@ static enum MHD_Result send_answer(struct client *client)
             return MHD_NO;
         }
         exchange_answer_fields(client->exchange, on_answer_field, &writer);
-        if (answer.close || frontend->is_crowded || client->has_trailers) {
+        if (answer.close || frontend->is_crowded || client->is_last) {
             (void)MHD_add_response_header(writer.response, "Connection", "close");
         }
         if (attempt == 0 && writer.bytes > head_room(client)) {

@@ -39,7 +39,7 @@ struct client {
     bool is_cut;
     unsigned requests;
     size_t target_bytes; /* of the present one, as it came */
-    bool has_trailers;   /* has had one with trailers, and so has no other */
+    bool is_last;        /* no other may follow it: see server/daemon.h */
     bool is_unread;      /* answered before all of the request had been read */
     char address[DOOR_ADDRESS_MAX];
 };

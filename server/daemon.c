@@ -6,7 +6,8 @@
  * the head. What follows would be another request to us and not to others. It leaves everything
  * where it came, with zeros in the place of separators and line ends, so all of it is there to be
  * seen: whatever lies between two parts that it tells of, other than just these zeros, is something
- * that it does not tell.
+ * that it does not tell. A chunked body it moves, and what was around it is gone: there the
+ * connection is closed, so that nothing can be hidden behind one.
  */
 #include "server/daemon.h"
 
@@ -26,12 +27,14 @@ static const char hidden[] =
     "the head holds a byte 0, a line that begins with a colon, or one that "
     "does not end in CR LF";
 
-/* Where a part ends, and with it its line; and a line's end overwritten. */
-static const char line_end[4] = {0};
+/* In the place of CR LF behind a line; and behind the last and the empty one after it. */
+static const char line_end[2];
+static const char head_end[4];
 
+/* Whether the line that ends at END is just before NEXT. */
 static bool is_line_end(const char *end, const char *next)
 {
-    return next - end == 2 && memcmp(end, line_end, 2) == 0;
+    return next - end == sizeof line_end && memcmp(end, line_end, sizeof line_end) == 0;
 }
 
 static bool is_blank(char c)
@@ -66,14 +69,11 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
     struct reading *reading = context;
     struct daemon_fields *fields = reading->fields;
     (void)kind;
-    if (fields->count == fields->room) {
+    if (fields->count == fields->room || value == NULL) { /* a field has a value, if an empty one */
         fields->overflow = true;
         return MHD_NO;
     }
-    if (value == NULL) {
-        value = "";
-        value_bytes = 0;
-    } else if (is_folded(name, name_bytes, value)) {
+    if (is_folded(name, name_bytes, value)) {
         fields->defect = "a header field is folded over several lines; send it in one";
     } else if (fields->defect == NULL && reading->end != NULL && !is_line_end(reading->end, name)) {
         fields->defect = hidden;
@@ -82,7 +82,9 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
     struct header *field = &fields->at[fields->count++];
     *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
     /* libmicrohttpd does not know "chunked " for what it is: the check must see it untrimmed */
-    if (!headers_is(field, "Transfer-Encoding")) {
+    if (headers_is(field, "Transfer-Encoding")) {
+        fields->is_last = DAEMON_IS_LAX;
+    } else {
         while (field->value_bytes > 0 && is_blank(value[field->value_bytes - 1])) {
             field->value_bytes--;
         }
@@ -94,21 +96,21 @@ void daemon_read_head(struct MHD_Connection *connection, const struct daemon_lin
                       struct daemon_fields *fields)
 {
     struct reading reading = {fields, line->version + strlen(line->version)};
-    const char *head_end =
+    const char *end =
         line->method +
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, &reading);
     bool told = line->method + strlen(line->method) + 1 == line->target &&
                 line->target + line->target_bytes + 1 == line->version &&
-                head_end - reading.end == sizeof line_end &&
-                memcmp(reading.end, line_end, sizeof line_end) == 0;
+                end - reading.end == sizeof head_end &&
+                memcmp(reading.end, head_end, sizeof head_end) == 0;
     if (!told && fields->defect == NULL) {
         fields->defect = hidden;
     }
     fields->defect = DAEMON_IS_LAX ? fields->defect : NULL;
 }
 
-/* Before the first, and where there is none, nothing can be seen. */
+/* What is before the first or behind the last cannot be seen: hence is_last. */
 void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields)
 {
     struct reading reading = {fields, NULL};

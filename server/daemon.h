@@ -41,6 +41,7 @@ struct daemon_fields {
     size_t room;
     size_t count;
     bool overflow;      /* there were more than there was room for */
+    bool is_last;       /* nobody can say where the request ends: no other may follow it */
     const char *defect; /* a sentence, static: why no request can be made of them; or NULL */
 };
 
@@ -59,10 +60,7 @@ struct daemon_line {
 void daemon_read_head(struct MHD_Connection *connection, const struct daemon_line *line,
                       struct daemon_fields *fields);
 
-/*
- * The same for the fields behind a chunked body. Where there are any, the connection is to be
- * closed: their end cannot be seen as well as the head's.
- */
+/* The same for the fields behind a chunked body. */
 void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields);
 
 #endif

@@ -39,12 +39,12 @@ void exchange_arm(struct exchange *exchange)
     }
 }
 
-/* The one place that changes the state. */
 static bool is_open(enum exchange_state state)
 {
     return state != EXCHANGE_READING && state != EXCHANGE_ENDED;
 }
 
+/* The one place that changes the state. */
 void exchange_move(struct exchange *exchange, enum exchange_state state)
 {
     assert(exchange->state != EXCHANGE_ENDED);

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define ROOM_CLIENTS 64
-#define ROOM_NS      (UINT64_C(500) * 1000000) /* idle for less: its next request may be on its way */
+#define ROOM_NS      (UINT64_C(500) * 1000000) /* less: a request may be on its way */
 
 void frontend_mark_dirty(struct room *room)
 {
@@ -258,14 +258,13 @@ static bool is_silent(int fd)
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
-void frontend_make_room(struct frontend *frontend, bool crowded)
+bool frontend_make_room(struct frontend *frontend, bool crowded, uint64_t now_ns)
 {
     struct client *client;
     frontend->is_crowded = crowded;
     TAILQ_FOREACH (client, &frontend->idle, in_idle) {
-        if (!crowded || frontend->making_room > 0 ||
-            client->idle_since_ns + ROOM_NS > frontend->now_ns) {
-            return;
+        if (!crowded || frontend->making_room > 0 || client->idle_since_ns + ROOM_NS > now_ns) {
+            break;
         }
         if (is_silent(client->fd)) {
             client->makes_room = true;
@@ -273,6 +272,7 @@ void frontend_make_room(struct frontend *frontend, bool crowded)
             cut(client);
         }
     }
+    return frontend->making_room > 0;
 }
 
 void frontend_drain(struct frontend *frontend)

@@ -61,9 +61,10 @@ bool frontend_has_idle(const struct frontend *frontend);
 
 /*
  * Where it is CROWDED (somebody waits to come in and there is no room) the connection that has been
- * idle the longest is closed, and those that are answered close afterwards.
+ * idle the longest is closed, and those that are answered close afterwards. Returns whether one is
+ * being closed for that.
  */
-void frontend_make_room(struct frontend *frontend, bool crowded);
+bool frontend_make_room(struct frontend *frontend, bool crowded, uint64_t now_ns);
 
 /*
  * Closes the connections that are idle between requests; the others close after their present one,

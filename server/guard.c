@@ -179,7 +179,10 @@ int guard_take(struct guard *guard, struct acceptor *acceptor, struct sockaddr_s
                socklen_t *ret_peer_bytes, uint64_t now_ns)
 {
     for (int refused = 0; refused < REFUSED_IN_A_TURN; refused++) {
-        acceptor_pause(acceptor, door_is_full(guard->door));
+        if (door_is_full(guard->door)) {
+            return -1;
+        }
+        acceptor_pause(acceptor, false);
         int fd = acceptor_take(acceptor, ret_peer, ret_peer_bytes, now_ns);
         if (fd < 0) {
             return -1;

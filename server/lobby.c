@@ -26,12 +26,15 @@ struct seat {
     struct wire *wire;
     struct wheel_timer timer;
     TAILQ_ENTRY(seat) in_all;
+    TAILQ_ENTRY(seat) in_silent;
+    bool is_silent;
 };
 
 struct lobby {
     struct wires wires;
     struct wheel wheel;
     TAILQ_HEAD(, seat) all;
+    TAILQ_HEAD(, seat) silent; /* that have sent nothing, the longest here first */
     uint64_t head_ns;
     uint64_t room_ns; /* when one may be long enough here to make room for others */
 };
@@ -45,6 +48,7 @@ struct lobby *lobby_create(uv_loop_t *loop, uint64_t head_ns, uint64_t now_ns)
     wires_init(&lobby->wires, loop);
     wheel_init(&lobby->wheel, now_ns);
     TAILQ_INIT(&lobby->all);
+    TAILQ_INIT(&lobby->silent);
     lobby->head_ns = head_ns;
     lobby->room_ns = UINT64_MAX;
     return lobby;
@@ -79,11 +83,20 @@ static bool look(int fd, enum lobby_wish *ret_wish, bool *ret_part)
     return true;
 }
 
+static void stop_silence(struct lobby *lobby, struct seat *seat)
+{
+    if (seat->is_silent) {
+        TAILQ_REMOVE(&lobby->silent, seat, in_silent);
+        seat->is_silent = false;
+    }
+}
+
 static void look_again(struct lobby *lobby, struct seat *seat, bool part, uint64_t now_ns)
 {
     uint64_t arrived_ns = seat->guest.arrived_ns;
     uint64_t due_ns = arrived_ns + lobby->head_ns;
     if (part) {
+        stop_silence(lobby, seat);
         uint64_t pause_ns = now_ns - arrived_ns;
         uint64_t next_ns = now_ns + (pause_ns > LEAST_LOOK_NS ? pause_ns : LEAST_LOOK_NS);
         due_ns = next_ns < due_ns ? next_ns : due_ns;
@@ -108,14 +121,17 @@ bool lobby_enter(struct lobby *lobby, const struct lobby_guest *guest, enum lobb
         return true;
     }
     seat->guest = *guest;
-    look_again(lobby, seat, part, guest->arrived_ns);
+    seat->is_silent = true;
     TAILQ_INSERT_TAIL(&lobby->all, seat, in_all);
+    TAILQ_INSERT_TAIL(&lobby->silent, seat, in_silent);
+    look_again(lobby, seat, part, guest->arrived_ns);
     return false;
 }
 
 static void leave(struct lobby *lobby, struct seat *seat, struct lobby_guest *ret_guest)
 {
     *ret_guest = seat->guest;
+    stop_silence(lobby, seat);
     wheel_disarm(&lobby->wheel, &seat->timer);
     wire_destroy(seat->wire);
     TAILQ_REMOVE(&lobby->all, seat, in_all);
@@ -166,31 +182,28 @@ bool lobby_take(struct lobby *lobby, uint64_t now_ns, struct lobby_guest *ret_gu
     return false;
 }
 
-bool lobby_has_guests(const struct lobby *lobby)
+bool lobby_has_silent(const struct lobby *lobby)
 {
-    return !TAILQ_EMPTY(&lobby->all);
+    return !TAILQ_EMPTY(&lobby->silent);
 }
 
 bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
                      struct lobby_guest *ret_guest)
 {
-    struct seat *seat;
+    struct seat *seat = TAILQ_FIRST(&lobby->silent);
+    bool is_due = seat != NULL && seat->guest.arrived_ns + SILENT_NS <= now_ns;
+    lobby->room_ns = crowded && seat != NULL ? seat->guest.arrived_ns + SILENT_NS : UINT64_MAX;
+    if (!crowded || !is_due) {
+        return false;
+    }
     enum lobby_wish wish;
     bool part;
-    lobby->room_ns = UINT64_MAX;
-    TAILQ_FOREACH (seat, &lobby->all, in_all) {
-        uint64_t room_ns = seat->guest.arrived_ns + SILENT_NS;
-        if (!crowded || room_ns > now_ns) {
-            lobby->room_ns = crowded ? room_ns : UINT64_MAX;
-            return false;
-        }
-        if (!look(seat->guest.fd, &wish, &part) && !part) {
-            leave(lobby, seat, ret_guest);
-            lobby->room_ns = now_ns;
-            return true;
-        }
+    if (look(seat->guest.fd, &wish, &part) || part) { /* it has just begun: lobby_take() knows */
+        stop_silence(lobby, seat);
+        return false;
     }
-    return false;
+    leave(lobby, seat, ret_guest);
+    return true;
 }
 
 uint64_t lobby_next_ns(const struct lobby *lobby)

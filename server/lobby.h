@@ -51,8 +51,8 @@ bool lobby_take(struct lobby *lobby, uint64_t now_ns, struct lobby_guest *ret_gu
 /* Any guest, whatever it wants. False where there is none. */
 bool lobby_take_any(struct lobby *lobby, struct lobby_guest *ret_guest);
 
-/* Whether there is anybody who could make room. */
-bool lobby_has_guests(const struct lobby *lobby);
+/* Whether there is anybody who has sent nothing, and so could make room. */
+bool lobby_has_silent(const struct lobby *lobby);
 
 /*
  * CROWDED: others want to come in, and cannot. True with the guest that has been there longest
@@ -62,7 +62,8 @@ bool lobby_has_guests(const struct lobby *lobby);
 bool lobby_make_room(struct lobby *lobby, bool crowded, uint64_t now_ns,
                      struct lobby_guest *ret_guest);
 
-/* When the two should be called again though nothing is ready; UINT64_MAX: no need. */
+/* When that, or lobby_take(), should be called again though nothing is ready; UINT64_MAX: no need.
+ */
 uint64_t lobby_next_ns(const struct lobby *lobby);
 
 #endif

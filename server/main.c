@@ -35,7 +35,7 @@ static int say(const char *text)
     return EXIT_FAILURE;
 }
 
-/* WHO was started to do no more than ACTION, which says so. ERROR is freed. */
+/* Does ACTION, which is not to run, and returns the exit status. Frees ERROR. */
 static int tell(const char *who, enum config_action action, char *error)
 {
     switch (action) {
@@ -60,10 +60,7 @@ static int check_config(struct config *config)
 {
     bool good = server_check(config);
     config_destroy(config);
-    if (good) {
-        puts("the configuration is good");
-    }
-    return good ? EXIT_SUCCESS : EXIT_CONFIG;
+    return good ? say("the configuration is good\n") : EXIT_CONFIG;
 }
 
 static int run(struct config *config, int argc, char *argv[])

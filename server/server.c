@@ -157,6 +157,7 @@ static bool accept_at(struct server *server, size_t index)
     struct acceptor *acceptor = server->acceptors[index];
     struct lobby_guest guest;
     enum lobby_wish wish;
+    acceptor_wake(acceptor, server->now_ns);
     for (int taken = 0; taken < ACCEPTS; taken++) {
         guest.fd =
             guard_take(server->guard, acceptor, &guest.peer, &guest.peer_bytes, server->now_ns);
@@ -172,7 +173,7 @@ static bool accept_at(struct server *server, size_t index)
     bool full = door_is_full(guard_door(server->guard));
     bool wanted = full && acceptor_is_wanted(acceptor);
     /* Who comes is of interest while somebody could make room, until that is known. */
-    bool room = frontend_has_idle(server->frontend) || lobby_has_guests(server->lobby);
+    bool room = frontend_has_idle(server->frontend) || lobby_has_silent(server->lobby);
     acceptor_pause(acceptor, full && (wanted || !room));
     return wanted;
 }
@@ -189,11 +190,10 @@ static void accept_clients(struct server *server)
     for (size_t i = 0; i < server->config->listen_count; i++) {
         crowded = accept_at(server, (first + i) % server->config->listen_count) || crowded;
     }
-    if (lobby_make_room(server->lobby, crowded, server->now_ns, &guest)) {
+    bool makes_room = frontend_make_room(server->frontend, crowded, server->now_ns);
+    if (lobby_make_room(server->lobby, crowded && !makes_room, server->now_ns, &guest)) {
         server_let_in(server, &guest, LOBBY_NOTHING);
-        crowded = false; /* that was one for one */
     }
-    frontend_make_room(server->frontend, crowded);
 }
 
 static void accept_admins(struct server *server)
@@ -201,6 +201,7 @@ static void accept_admins(struct server *server)
     struct sockaddr_storage peer;
     socklen_t bytes;
     int fd;
+    acceptor_wake(server->admin_acceptor, server->now_ns);
     for (int taken = 0; taken < ACCEPTS; taken++) {
         fd = acceptor_take(server->admin_acceptor, &peer, &bytes, server->now_ns);
         if (fd < 0) {

@@ -7,13 +7,13 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* The addresses, mostly untouched, that COUNT threads take; the stack's limit is STACK_BYTES. */
+/* Addresses, mostly untouched, that COUNT threads take; STACK_BYTES: what RLIMIT_STACK says. */
 uint64_t threads_address_bytes(unsigned count, uint64_t stack_bytes);
 
 /*
  * Starts all of them, as many as WANTED or as the machine lets this process have; once, before
  * anything is given to them. Returns how many there are; 0: none can be had, and nothing may be
- * given to them. From here on, it does not matter what others leave for us.
+ * given to them. Bounds on threads that come later do not matter.
  */
 unsigned threads_start(uv_loop_t *loop, unsigned wanted);
 

@@ -4,7 +4,7 @@
 #
 # The build does it. What it knows of --help: a short line that ends in a colon is a heading; below
 # it, two spaces in, are items whose explanation begins in column 23; all else that is indented is
-# shown as it is. Tried by: tests/deploy/test_man.py
+# shown as it is. Tried by: tests/run deploy
 
 function escape(text) {
     gsub(/\\/, "\\e", text)

@@ -80,10 +80,16 @@ def test_yaml(file):
     assert_good(yamllint(file))
 
 
-@each([*YAML, DOCKERFILE])
-def test_its_head_says_what_validates_it(file):
-    head = re.match(r"(#.*\n)+", file.read_text())
-    assert head and "Validated by" in head[0]
+# What tries the others, and what is told of in README.md or can hold no comment.
+NO_HEAD = {"image-test", "package-test", "README.md", "conffiles", "copyright"}
+
+
+@each([*(file for file in DEPLOYED if file.name not in NO_HEAD and file not in JSON), *WORKFLOWS, DOCKERFILE])
+def test_its_head_says_what_tries_it(file):
+    head = re.match(r"((#|\.\\\").*\n)+", file.read_text())
+    named = re.search(r"(?:Validated|Tried) by: ((?:.*\n)+)", head[0])
+    commands = re.findall(r"(?:tests/run deploy|deploy/[a-z]+-test|\.ci/run)", named[1])
+    assert commands and all((ROOT / command.split()[0]).is_file() for command in commands)
 
 
 @each(JSON)

@@ -125,14 +125,26 @@ def test_lines_that_do_not_end_in_cr_lf_are_refused(weir, upstream, ends):
     assert_refused(weir, upstream, data)
 
 
-@pytest.mark.parametrize("trailers", [b"X-A: b\0c\r\n", b"X-A: b\r\n: c\r\n", b"X-A: b\r\n\0\r\n",
-                                      b"X-A: b\nX-C: d\r\n", b"X-A: b\r\n c\r\n"])
-def test_trailers_that_can_be_read_in_two_ways_are_refused(weir, upstream, trailers):
-    follow = request_bytes("GET", upstream.url("/behind"))
-    data = head(upstream, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n" + trailers + b"\r\n"
-    raw_answer(weir, data + follow)
-    wait_until(lambda: weir.client_connections() == 0, "it is closed")
+@pytest.mark.parametrize("body", [
+    b"5\r\nhello\r\n0\r\n\0\r\n", b"5\r\nhello\r\n0\r\n\0X: y\r\n", b"5\r\nhello\r\n0\r\n: v\r\n",
+    b"5\r\nhello\r\n0\r\n\n", b"5\nhello\r\n0\r\n\r\n", b"5\r\nhello\n0\r\n\r\n", b"5\r\nhello\r\n0\n\r\n",
+    b"5;a\0b\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\nX-A: b\r\n: c\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nX-A: b\r\n\0\r\n\r\n", b"5\r\nhello\r\n0\r\nX-A: b\nX-C: d\r\n\r\n"])
+def test_nothing_can_be_hidden_behind_a_chunked_body(weir, upstream, body):
+    """Where it ends may be read in two ways, which libmicrohttpd does not tell: so it is the last."""
+    client = weir.client()
+    client.send(head(upstream, "Transfer-Encoding: chunked") + body + request_bytes("GET", upstream.url("/behind")))
+    client.read_all()
     assert "/behind" not in upstream.targets()
+
+
+@pytest.mark.parametrize("trailers", [b"X-A: b\0c\r\n", b"X-A: b\0c\r\nX-D: e\r\n", b"X-A: b\nX-C: d\r\n",
+                                      b"X-A: b\r\n c\r\n"])
+def test_trailers_that_can_be_read_in_two_ways_do_not_reach_the_upstream(weir, upstream, trailers):
+    data = head(upstream, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n" + trailers + b"\r\n"
+    raw_answer(weir, data)
+    weir.wait_idle()
+    assert not any(request.body_read.is_set() for request in upstream.requests)
 
 
 def test_no_host_in_http_1_1_is_refused(weir, upstream):

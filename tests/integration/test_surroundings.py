@@ -187,7 +187,8 @@ def test_a_full_disk_behind_standard_output(tmp_path, upstream):
         ("warning", "access", "No space left on device")]
 
 
-@pytest.mark.parametrize("asked", [["--help"], ["--version"], ["check", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("asked", [["--help"], ["--version"], ["--check-config"], ["check", "--help"]],
+                         ids=" ".join)
 def test_what_is_asked_for_and_cannot_be_written(asked):
     with open("/dev/full", "wb") as full:
         ran = subprocess.run([BINARY, *asked], env=environment(), stdout=full, stderr=subprocess.PIPE,

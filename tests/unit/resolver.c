@@ -410,7 +410,7 @@ static void on_other_done(uv_work_t *work, int status)
     other_is_done = status == 0;
 }
 
-static void no_more_look_up_at_once_than_have_threads(void **state)
+static void no_more_lookups_run_than_there_are_threads(void **state)
 {
     static struct resolver_query queries[5];
     char name[40];
@@ -510,7 +510,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_query_can_be_cancelled_in_any_state, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_under_way_are_bounded, setup, teardown),
-        cmocka_unit_test_setup_teardown(no_more_look_up_at_once_than_have_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_more_lookups_run_than_there_are_threads, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(names_longest_unused_are_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_may_outlive_the_resolver, setup, teardown),
     };
