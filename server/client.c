@@ -87,6 +87,7 @@ static bool begin(struct client *client, const struct daemon_line *line)
     }
     daemon_read_head(client->connection, line, &fields);
     client->is_last = fields.is_last;
+    client->last_field = fields.last;
     struct headers_request request = {
         .method = line->method,
         .http_1_0 = strcmp(line->version, MHD_HTTP_VERSION_1_0) == 0,
@@ -107,7 +108,7 @@ static bool end_upload(struct client *client)
     if (!make_room(client, MHD_FOOTER_KIND, few, &fields)) {
         return false;
     }
-    daemon_read_trailers(client->connection, &fields);
+    daemon_read_trailers(client->connection, client->last_field, &fields);
     if (fields.defect != NULL) {
         exchange_abort(client->exchange, problem_kind(PROBLEM_BAD_REQUEST)->word);
     }

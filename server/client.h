@@ -38,9 +38,10 @@ struct client {
     bool head_only; /* the request's body has not been let in yet */
     bool is_cut;
     unsigned requests;
-    size_t target_bytes; /* of the present one, as it came */
-    bool is_last;        /* no other may follow it: see server/daemon.h */
-    bool is_unread;      /* answered before all of the request had been read */
+    size_t target_bytes;    /* of the present one, as it came */
+    bool is_last;           /* no other may follow it: see server/daemon.h */
+    const char *last_field; /* of its head */
+    bool is_unread;         /* answered before all of the request had been read */
     char address[DOOR_ADDRESS_MAX];
 };
 

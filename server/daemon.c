@@ -60,7 +60,8 @@ static bool is_folded(const char *name, size_t name_bytes, const char *value)
 
 struct reading {
     struct daemon_fields *fields;
-    const char *end; /* of what came before; NULL: not known */
+    const char *end;   /* of what came before; NULL: not known */
+    const char *stale; /* the name of a field that is none; or NULL */
 };
 
 static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
@@ -73,12 +74,16 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
         fields->overflow = true;
         return MHD_NO;
     }
+    if (name == reading->stale) {
+        return MHD_YES;
+    }
     if (is_folded(name, name_bytes, value)) {
         fields->defect = "a header field is folded over several lines; send it in one";
     } else if (fields->defect == NULL && reading->end != NULL && !is_line_end(reading->end, name)) {
         fields->defect = hidden;
     }
     reading->end = value + value_bytes;
+    fields->last = name;
     struct header *field = &fields->at[fields->count++];
     *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
     /* libmicrohttpd does not know "chunked " for what it is: the check must see it untrimmed */
@@ -95,7 +100,7 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
 void daemon_read_head(struct MHD_Connection *connection, const struct daemon_line *line,
                       struct daemon_fields *fields)
 {
-    struct reading reading = {fields, line->version + strlen(line->version)};
+    struct reading reading = {fields, line->version + strlen(line->version), NULL};
     const char *end =
         line->method +
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
@@ -110,10 +115,15 @@ void daemon_read_head(struct MHD_Connection *connection, const struct daemon_lin
     fields->defect = DAEMON_IS_LAX ? fields->defect : NULL;
 }
 
-/* What is before the first or behind the last cannot be seen: hence is_last. */
-void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields)
+/*
+ * What is before the first or behind the last cannot be seen: hence is_last. Where a line comes in
+ * two pieces, libmicrohttpd 0.9.75 tells of the last field of the head once more, as if it were a
+ * trailer.
+ */
+void daemon_read_trailers(struct MHD_Connection *connection, const char *last,
+                          struct daemon_fields *fields)
 {
-    struct reading reading = {fields, NULL};
+    struct reading reading = {fields, NULL, DAEMON_IS_LAX ? last : NULL};
     (void)MHD_get_connection_values_n(connection, MHD_FOOTER_KIND, on_field, &reading);
     if (reading.end != NULL && fields->defect == NULL &&
         memcmp(reading.end, line_end, sizeof line_end) != 0) {

@@ -43,6 +43,7 @@ struct daemon_fields {
     bool overflow;      /* there were more than there was room for */
     bool is_last;       /* nobody can say where the request ends: no other may follow it */
     const char *defect; /* a sentence, static: why no request can be made of them; or NULL */
+    const char *last;   /* the name of the last one, where it lies; NULL: there was none */
 };
 
 /* A request's first line, where it lies in libmicrohttpd's memory. */
@@ -60,7 +61,8 @@ struct daemon_line {
 void daemon_read_head(struct MHD_Connection *connection, const struct daemon_line *line,
                       struct daemon_fields *fields);
 
-/* The same for the fields behind a chunked body. */
-void daemon_read_trailers(struct MHD_Connection *connection, struct daemon_fields *fields);
+/* The same for the fields behind a chunked body; LAST is the last of the request's head. */
+void daemon_read_trailers(struct MHD_Connection *connection, const char *last,
+                          struct daemon_fields *fields);
 
 #endif

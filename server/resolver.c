@@ -303,6 +303,16 @@ static bool start_lookup(struct resolver *resolver, struct resolver_entry *entry
     return true;
 }
 
+/* Takes back the look-up of ENTRY, which has not begun and which nobody waits for. */
+static void drop_lookup(struct resolver *resolver, struct resolver_entry *entry)
+{
+    TAILQ_REMOVE(&resolver->next, entry->lookup, link);
+    resolver->lookups--;
+    free(entry->lookup);
+    entry->lookup = NULL;
+    put_entry(entry);
+}
+
 /* --- The interface --- */
 
 struct resolver *resolver_create(uv_loop_t *loop, unsigned threads)
@@ -420,9 +430,11 @@ void resolver_cancel(struct resolver *resolver, struct resolver_query *query)
         entry->untaken--;
         put_entry(entry);
     } else {
-        /* Its look-up goes on, so the entry stays busy; somebody may ask again soon. */
         assert(entry->lookup != NULL);
         TAILQ_REMOVE(&entry->waiting, query, link);
+        if (!entry->lookup->begun && TAILQ_EMPTY(&entry->waiting)) {
+            drop_lookup(resolver, entry); /* it would only keep others waiting */
+        } /* else it goes on, and the entry stays busy; somebody may ask again soon */
     }
     *query = (struct resolver_query){0};
 }

@@ -221,6 +221,9 @@ static int on_connected(void *data, char *address, char *local_address, int port
     if (is_second_sending(fetch)) {
         return CURL_PREREQFUNC_ABORT;
     }
+    if (fetch->was_sent) {
+        fetch->is_spent = true; /* libcurl counts how often a handle has sent again, for good */
+    }
     if (!may_use(fetch, address)) {
         fetch->barred = true;
         return CURL_PREREQFUNC_ABORT;

@@ -513,6 +513,53 @@ def test_a_request_on_a_reused_connection_that_dies_is_sent_twice_only_if_that_i
     assert upstream.peak_connections == idle
 
 
+def test_a_safe_request_is_sent_again_however_often_that_was_so_before(start_weir, upstream):
+    """libcurl sends a handle's requests again five times in all."""
+    weir = start_weir(limited(1))
+
+    def script(request):
+        if request.connection.number in used:
+            request.close()
+        used.append(request.connection.number)
+        request.send_answer()
+
+    used = []
+    upstream.script = script
+    assert [weir.fetch(upstream.url()).status for _ in range(20)] == [200] * 20
+    assert len(upstream.requests) == 39
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+@pytest.mark.parametrize("last", ["X-Last: v", "Host: x"])
+def test_trailers_may_come_in_pieces(weir, upstream, last, at):
+    """libmicrohttpd may take the last field of the head for one of them."""
+    client = weir.client()
+    tail = b"X-T: 1\r\n\r\n"
+    fields = ["Transfer-Encoding: chunked", "Host: x", "X-Last: v"]
+    fields.append(fields.pop(fields.index(last)))
+    head = "\r\n".join([f"POST {upstream.url('/split')} HTTP/1.1", *fields, "", ""])
+    client.send(head.encode() + b"1\r\nx\r\n0\r\n" + tail[:at])
+    request = upstream.next()  # so that the rest does not come along
+    weir.status()
+    client.send(tail[at:])
+    assert client.read("POST").status == 200
+    assert request.wait_body() == b"x" and request.trailers == [("X-T", "1")]
+
+
+@pytest.mark.parametrize("last", ["X-Last: v", "Host: x"])
+def test_no_trailers_may_come_in_pieces(weir, upstream, last):
+    client = weir.client()
+    fields = ["Transfer-Encoding: chunked", "Host: x", "X-Last: v"]
+    fields.append(fields.pop(fields.index(last)))
+    head = "\r\n".join([f"POST {upstream.url('/split')} HTTP/1.1", *fields, "", ""])
+    client.send(head.encode() + b"1\r\nx\r\n0\r\n\r")
+    request = upstream.next()
+    weir.status()
+    client.send(b"\n")
+    assert client.read("POST").status == 200
+    assert request.wait_body() == b"x" and request.trailers == []
+
+
 def test_bytes_behind_an_answer_do_not_become_the_next(start_weir, held):
     weir = start_weir(limited(1))
     for _ in range(3):

@@ -439,6 +439,33 @@ static void no_more_lookups_run_than_there_are_threads(void **state)
     assert_int_equal(atomic_load(&calls), 5);
 }
 
+/* What has begun cannot be interrupted, but the rest of them need not hold others up. */
+static void lookups_that_nobody_waits_for_are_not_begun(void **state)
+{
+    static struct resolver_query queries[LOOKUPS];
+    struct resolver_query wanted = {0};
+    char name[40];
+
+    (void)state;
+    memset(queries, 0, sizeof queries);
+    atomic_store(&held, true);
+    for (int i = 0; i < LOOKUPS; i++) {
+        (void)snprintf(name, sizeof name, "n%d.test", i);
+        assert_false(ask(name, &queries[i], uv_hrtime()));
+    }
+    for (int i = 0; i < LOOKUPS; i++) {
+        resolver_cancel(resolver, &queries[i]);
+    }
+    assert_false(ask("wanted.test", &wanted, uv_hrtime())); /* there is room */
+    release(THREADS + 1);
+    assert_ptr_equal(take(), &wanted);
+    assert_int_equal(atomic_load(&calls), THREADS + 1);
+    assert_false(ask("n7.test", &wanted, uv_hrtime())); /* and none of them counts as failed */
+    release(1);
+    assert_ptr_equal(take(), &wanted);
+    assert_int_equal(addresses.count, 1);
+}
+
 /* Asks for name NUMBER and waits; returns whether it was known. */
 static bool resolve(int number)
 {
@@ -511,6 +538,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_query_can_be_cancelled_in_any_state, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_under_way_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(no_more_lookups_run_than_there_are_threads, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(lookups_that_nobody_waits_for_are_not_begun, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(names_longest_unused_are_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups_may_outlive_the_resolver, setup, teardown),
