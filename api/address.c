@@ -194,3 +194,12 @@ bool address_carried(const struct address *address, struct address *ret_inner)
     }
     return true;
 }
+
+bool address_print_ipv6(const struct in6_addr *address, char ret_text[INET6_ADDRSTRLEN])
+{
+    bool mapped = memcmp(address->s6_addr, mapped_prefix, sizeof mapped_prefix) == 0;
+    const void *bytes = mapped ? address->s6_addr + sizeof mapped_prefix : address->s6_addr;
+    const char *text = inet_ntop(mapped ? AF_INET : AF_INET6, bytes, ret_text, INET6_ADDRSTRLEN);
+    assert(text != NULL); /* there is room for any */
+    return mapped;
+}

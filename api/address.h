@@ -7,6 +7,7 @@
 #ifndef WEIR_API_ADDRESS_H
 #define WEIR_API_ADDRESS_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -65,5 +66,11 @@ bool address_equals(const struct address *one, const struct address *other);
 /* Whether ADDRESS begins with the first PREFIX_BITS of FIRST; never of another family. */
 bool address_in_range(const struct address *address, const struct address *first,
                       unsigned prefix_bits);
+
+/*
+ * Writes ADDRESS as text in its shortest form. An IPv4-mapped one (::ffff:a.b.c.d) is that IPv4
+ * address, and written as such: true.
+ */
+bool address_print_ipv6(const struct in6_addr *address, char ret_text[INET6_ADDRSTRLEN]);
 
 #endif

@@ -1,3 +1,4 @@
+#include "api/address.h"
 #include "api/config_internal.h"
 
 #include <arpa/inet.h>
@@ -113,17 +114,23 @@ bool config_parse_word(const char *text, size_t bytes, const char *const words[]
     return false;
 }
 
-/* Makes the IPv6 address TEXT, without brackets, canonical. */
-static bool parse_ipv6(const char *text, size_t bytes, char ret_address[INET6_ADDRSTRLEN])
+/* The IPv6 address TEXT, without brackets. */
+static bool read_ipv6(const char *text, size_t bytes, struct in6_addr *ret_binary)
 {
     char address[INET6_ADDRSTRLEN];
-    struct in6_addr binary;
     if (bytes >= sizeof address) {
         return false;
     }
     memcpy(address, text, bytes);
     address[bytes] = '\0';
-    return strlen(address) == bytes && inet_pton(AF_INET6, address, &binary) == 1 &&
+    return strlen(address) == bytes && inet_pton(AF_INET6, address, ret_binary) == 1;
+}
+
+/* The same, made canonical. */
+static bool parse_ipv6(const char *text, size_t bytes, char ret_address[INET6_ADDRSTRLEN])
+{
+    struct in6_addr binary;
+    return read_ipv6(text, bytes, &binary) &&
            inet_ntop(AF_INET6, &binary, ret_address, INET6_ADDRSTRLEN) != NULL;
 }
 
@@ -250,11 +257,12 @@ bool config_parse_host(const char *text, size_t bytes, char ret_host[RULES_HOST_
     char name[RULES_HOST_MAX];
     if (text[0] == '[') {
         char address[INET6_ADDRSTRLEN];
+        struct in6_addr binary;
         if (name_bytes < 2 || text[name_bytes - 1] != ']' ||
-            !parse_ipv6(text + 1, name_bytes - 2, address)) {
+            !read_ipv6(text + 1, name_bytes - 2, &binary)) {
             return false;
         }
-        snprintf(name, sizeof name, "[%s]", address);
+        snprintf(name, sizeof name, address_print_ipv6(&binary, address) ? "%s" : "[%s]", address);
     } else {
         for (size_t i = 0; i < name_bytes; i++) {
             name[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];

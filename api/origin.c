@@ -17,6 +17,8 @@
  */
 #include "api/origin.h"
 
+#include "api/address.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
@@ -287,9 +289,9 @@ static const char *make_name(const char *host, struct parts *parts)
         if (inet_pton(AF_INET6, address, &binary) != 1) {
             return bad_ipv6;
         }
-        parts->literal = parts->ipv6 = true;
-        return inet_ntop(AF_INET6, &binary, parts->name, sizeof parts->name) != NULL ? NULL
-                                                                                     : bad_ipv6;
+        parts->literal = true;
+        parts->ipv6 = !address_print_ipv6(&binary, parts->name);
+        return NULL;
     }
     if (bytes > 0 && host[bytes - 1] == '.') {
         bytes--;

@@ -7,7 +7,8 @@
  * where it came, with zeros in the place of separators and line ends, so all of it is there to be
  * seen: whatever lies between two parts that it tells of, other than just these zeros, is something
  * that it does not tell. A chunked body it moves, and what was around it is gone: there the
- * connection is closed, so that nothing can be hidden behind one.
+ * connection is closed, so that nothing can be hidden behind one. A bare LF beside a line that is
+ * nothing but a byte 0 or a colon leaves the same zeros as CR LF CR LF: that cannot be seen.
  */
 #include "server/daemon.h"
 

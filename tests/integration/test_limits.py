@@ -11,7 +11,7 @@ from needs import needs_names
 from waiting import wait_until
 from weir import in_order, limited
 
-SPELLINGS = ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.000.000.001"]
+SPELLINGS = ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "[::ffff:7f00:1]"]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])
