@@ -344,6 +344,25 @@ bool server_check(const struct config *config)
     return good;
 }
 
+/*
+ * Reads the files that the configuration names and settles what there is room for. Returns the
+ * secrets; NULL after one clear line on stderr.
+ */
+static struct secrets *settle(struct server *server)
+{
+    struct secrets *secrets = read_secrets(server->config);
+    if (secrets == NULL) {
+        return NULL;
+    }
+    if (!divide_memory(server, secrets) || (server->tls = load_tls(server->config)) == NULL ||
+        !start_threads(server)) {
+        secrets_destroy(secrets);
+        return NULL;
+    }
+    choose_connections(server);
+    return secrets;
+}
+
 struct server *server_create(struct config *config, const struct server_reload *reload_from)
 {
     struct server *server = calloc(1, sizeof *server);
@@ -371,16 +390,10 @@ struct server *server_create(struct config *config, const struct server_reload *
     if (!server_watch_signals(server)) {
         goto fail;
     }
-    struct secrets *secrets = read_secrets(config);
+    struct secrets *secrets = settle(server);
     if (secrets == NULL) {
         goto told;
     }
-    if (!divide_memory(server, secrets) || (server->tls = load_tls(config)) == NULL ||
-        !start_threads(server)) {
-        secrets_destroy(secrets);
-        goto told;
-    }
-    choose_connections(server);
     server->guard = guard_create(&server->loop, server->log, config, secrets,
                                  server->connections_max, server->files.lingering);
     if (server->guard == NULL || uv_timer_init(&server->loop, &server->timer) < 0 ||

@@ -113,8 +113,12 @@ def test_chunked_in_http_1_0_is_refused(weir, upstream):
     b"GET\0POST {} HTTP/1.1", b"GET {}a\0b HTTP/1.1", b"GET {}?a\0b HTTP/1.1", b"GET {}\0 HTTP/1.1",
     b"GET {} HTTP/1.1\0", b"GET  {} HTTP/1.1", b"GET {} HTTP/1.1 "])
 def test_a_first_line_that_can_be_read_in_two_ways_is_refused(weir, upstream, line):
+    """libmicrohttpd 1.0 closes the connection where it finds a byte 0 here, without an answer."""
     line = line.replace(b"{}", upstream.url("/").encode())
-    assert_refused(weir, upstream, line + b"\r\nHost: x\r\n\r\n")
+    answer = raw_answer(weir, line + b"\r\nHost: x\r\n\r\n")
+    assert answer == b"" and b"\0" in line or status_of(answer) == 400
+    assert weir.fetch(upstream.url("/ordered-after")).status == 200
+    assert upstream.targets() == ["/ordered-after"]
 
 
 @pytest.mark.parametrize("ends", range(1, 8))
