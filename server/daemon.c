@@ -24,9 +24,8 @@ void *daemon_client(struct MHD_Connection *connection)
     return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
-static const char hidden[] =
-    "the head holds a byte 0, a line that begins with a colon, or one that "
-    "does not end in CR LF";
+static const char hidden[] = "the head holds a byte 0, a line that begins with a colon, or one "
+                             "that does not end in CR LF";
 
 /* In the place of CR LF behind a line; and behind the last and the empty one after it. */
 static const char line_end[2];
@@ -71,19 +70,26 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
     struct reading *reading = context;
     struct daemon_fields *fields = reading->fields;
     (void)kind;
-    if (fields->count == fields->room || value == NULL) { /* a field has a value, if an empty one */
-        fields->overflow = true;
-        return MHD_NO;
-    }
     if (name == reading->stale) {
         return MHD_YES;
     }
-    if (is_folded(name, name_bytes, value)) {
-        fields->defect = "a header field is folded over several lines; send it in one";
-    } else if (fields->defect == NULL && reading->end != NULL && !is_line_end(reading->end, name)) {
-        fields->defect = hidden;
+    if (fields->count == fields->room) {
+        fields->overflow = true;
+        return MHD_NO;
     }
-    reading->end = value + value_bytes;
+    if (value == NULL) {
+        value = "";
+        value_bytes = 0;
+        reading->end = NULL;
+    } else {
+        if (is_folded(name, name_bytes, value)) {
+            fields->defect = "a header field is folded over several lines; send it in one";
+        } else if (fields->defect == NULL && reading->end != NULL &&
+                   !is_line_end(reading->end, name)) {
+            fields->defect = hidden;
+        }
+        reading->end = value + value_bytes;
+    }
     fields->last = name;
     struct header *field = &fields->at[fields->count++];
     *field = (struct header){name, value, (uint32_t)name_bytes, (uint32_t)value_bytes};
@@ -107,7 +113,7 @@ void daemon_read_head(struct MHD_Connection *connection, const struct daemon_lin
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, &reading);
     bool told = line->method + strlen(line->method) + 1 == line->target &&
-                line->target + line->target_bytes + 1 == line->version &&
+                line->target + line->target_bytes + 1 == line->version && reading.end != NULL &&
                 end - reading.end == sizeof head_end &&
                 memcmp(reading.end, head_end, sizeof head_end) == 0;
     if (!told && fields->defect == NULL) {
